@@ -1,0 +1,1 @@
+"""The one door: HTTP and JSON to gRPC, identity, limits, OpenAPI, composed views."""

@@ -1,0 +1,1 @@
+"""What to say to whom, and why: campaigns, offers, audiences, touches, responses."""

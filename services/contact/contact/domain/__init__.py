@@ -1,0 +1,1 @@
+"""The rules: pure Python, time and money in, decisions out."""

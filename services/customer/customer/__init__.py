@@ -1,0 +1,1 @@
+"""Who is the same person, which source is believed: institutions, source records, golden customers, the intake of activities."""

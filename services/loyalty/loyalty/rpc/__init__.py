@@ -1,0 +1,1 @@
+"""Servicers: protobuf to domain and back, nothing else."""

@@ -1,0 +1,1 @@
+"""Tables and repositories: all SQL of this service."""

@@ -1,0 +1,1 @@
+"""Facts folded from events, scorecards, the six degrees, levels and lifecycle of every customer."""
