@@ -1,0 +1,118 @@
+"""Errors a caller may see: one class per gRPC status, one UPPER_SNAKE reason per cause."""
+
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+
+DOMAIN = "concord"
+
+
+class DomainError(Exception):
+    """A refusal with a reason. Raise one of its subclasses, which fix the status.
+
+    Args:
+        reason: UPPER_SNAKE, from the platform's vocabulary, such as `INSUFFICIENT_POINTS`.
+        message: what is wrong and what would be right, for the caller's developer; no personal data.
+        metadata: facts for the caller's program, such as `{"available_points": "12"}`.
+        field_violations: (field path in the request, rule) for each wrong field.
+    """
+
+    code: grpc.StatusCode = grpc.StatusCode.UNKNOWN
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        metadata: dict[str, str] | None = None,
+        field_violations: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+        self.metadata = metadata or {}
+        self.field_violations = list(field_violations)
+
+
+class InvalidArgument(DomainError):
+    """The request is wrong whatever the state: say the field, the rule, and what would be right."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class NotFound(DomainError):
+    """There is no such object, or none that this caller may know of."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class PermissionDenied(DomainError):
+    """The caller lacks the kind, scope or role."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
+class Unauthenticated(DomainError):
+    """The caller did not prove who it is."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class FailedPrecondition(DomainError):
+    """A rule of the business says no in the present state."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Aborted(DomainError):
+    """Somebody else changed the object (etags)."""
+
+    code = grpc.StatusCode.ABORTED
+
+
+class AlreadyExists(DomainError):
+    """An object with this caller-given id exists."""
+
+    code = grpc.StatusCode.ALREADY_EXISTS
+
+
+class ResourceExhausted(DomainError):
+    """A limit or a full queue."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Unavailable(DomainError):
+    """Something that this service needs is away; the same request may be sent again."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class DeadlineExceeded(DomainError):
+    """The time the caller gave is over."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Internal(DomainError):
+    """A fault of ours. Carries a trace id, never what happened."""
+
+    code = grpc.StatusCode.INTERNAL
+
+
+def to_status(error: DomainError) -> Status:
+    """The error as `google.rpc.Status` with ErrorInfo, and BadRequest when fields are named."""
+    status = Status(code=error.code.value[0], message=error.message)
+    status.details.append(_packed(ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)))
+    if error.field_violations:
+        violations = [BadRequest.FieldViolation(field=field, description=text) for field, text in error.field_violations]
+        status.details.append(_packed(BadRequest(field_violations=violations)))
+    return status
+
+
+def _packed(message: ErrorInfo | BadRequest) -> Any:
+    packed = Any()
+    packed.Pack(message)
+    return packed

@@ -1,0 +1,300 @@
+"""The one write path: state, idempotency record and outbox rows in one transaction."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias, TypeVar, cast
+
+from google.protobuf.message import Message
+
+from chassis import clock, outbox
+from chassis.database import RETRYABLE_ERRORS, Connection, Database, is_unavailable
+from chassis.errors import DomainError, FailedPrecondition, InvalidArgument
+from chassis.identity import Principal, current_principal
+from chassis.methods import Method, current_method
+from chassis.outbox import Event
+
+RESPONSE_KEPT = timedelta(days=7)
+REQUEST_ID_CHARACTERS_MAX = 255
+ATTEMPTS_MAX = 3
+
+M = TypeVar("M", bound=Message)
+Answer: TypeAlias = Message | DomainError
+
+
+@dataclass(slots=True)
+class UnitOfWork:
+    """One transaction. A handler touches nothing else: it may be run again after a deadlock.
+
+    `principal` is None in background work and behind a gatherer, where each call has its own.
+    """
+
+    connection: Connection
+    now: datetime
+    epoch: int
+    """Of this database; goes into the StateVersion of state events."""
+    caller: Principal | None = None
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def principal(self) -> Principal:
+        """The caller.
+
+        Raises:
+            RuntimeError: in background work and behind a gatherer.
+        """
+        if self.caller is None:
+            raise RuntimeError("this unit of work has no caller")
+        return self.caller
+
+    def publish(self, event: Event) -> None:
+        """Adds an event: it leaves when, and only when, this transaction commits."""
+        self.events.append(event)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A mutation as it came in: captured where the caller is known, run perhaps in a batch with others."""
+
+    method: Method
+    request: Any
+    principal: Principal
+    input_hash: bytes
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Whose request this is, of what, and which: the scope of idempotency."""
+        return self.principal.caller, self.method.path, self.request.request_id
+
+    def stored(self, input_hash: bytes, response: bytes) -> Message:
+        """The answer that was given before.
+
+        Raises:
+            FailedPrecondition: REQUEST_ID_REUSED, when the input was another.
+        """
+        if input_hash != self.input_hash:
+            raise FailedPrecondition(
+                "REQUEST_ID_REUSED",
+                "this request_id was used with other input; use a new one for a new request",
+                field_violations=[("request_id", "was used with other input")],
+            )
+        return self.method.response_class.FromString(response)
+
+
+Handler: TypeAlias = Callable[[UnitOfWork], Awaitable[M]]
+ManyHandler: TypeAlias = Callable[[UnitOfWork, list[Call]], Awaitable[Sequence[Answer]]]
+
+
+class Commands:
+    """Runs mutations. `outbox_wake` is set after each commit that left events, so that the relay need not wait for its poll."""
+
+    def __init__(
+        self, database: Database, outbox_wake: asyncio.Event | None = None, clock: clock.Clock = clock.now
+    ) -> None:
+        self.database = database
+        self.outbox_wake = outbox_wake or asyncio.Event()
+        self._clock = clock
+
+    def call(self, request: Message) -> Call:
+        """The present call: method and caller of the RPC being served, with its request.
+
+        Raises:
+            InvalidArgument: REQUEST_ID_INVALID.
+        """
+        return Call(current_method(), request, current_principal(), _input_hash(request))
+
+    async def run(self, request: Message, handler: Handler[M], *, keep_for_ever: bool = False) -> M:
+        """Runs a mutation once for each request_id: the handler, the stored answer and the events commit together.
+
+        A concurrent duplicate waits and gets the same answer. A raised error keeps nothing.
+
+        Args:
+            request: has a `request_id`.
+            handler: given the unit of work, makes the change and the response.
+            keep_for_ever: keeps the record of this request for ever instead of 7 days.
+
+        Raises:
+            InvalidArgument: REQUEST_ID_INVALID.
+            FailedPrecondition: REQUEST_ID_REUSED.
+        """
+        call = self.call(request)
+        for attempt in range(1, ATTEMPTS_MAX + 1):
+            try:
+                return await self._run_once(call, handler, keep_for_ever)
+            except RETRYABLE_ERRORS:
+                if attempt == ATTEMPTS_MAX:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _run_once(self, call: Call, handler: Handler[M], keep_for_ever: bool) -> M:
+        async with self.database.transaction() as connection:
+            now = self._clock()
+            caller, path, request_id = call.key
+            expires_at = None if keep_for_ever else now + RESPONSE_KEPT
+            inserted = await connection.fetchval(
+                "INSERT INTO idempotency (caller, method, request_id, input_hash, expires_at) VALUES ($1, $2, $3, $4, $5)"
+                " ON CONFLICT DO NOTHING RETURNING true",
+                caller, path, request_id, call.input_hash, expires_at,
+            )  # fmt: skip
+            if not inserted:
+                row = await connection.fetchrow(
+                    "SELECT input_hash, response FROM idempotency WHERE caller = $1 AND method = $2 AND request_id = $3",
+                    caller, path, request_id,
+                )  # fmt: skip
+                assert row is not None
+                return cast(M, call.stored(row["input_hash"], row["response"]))
+            unit = UnitOfWork(connection, now, self.database.epoch, call.principal)
+            response = await handler(unit)
+            await connection.execute(
+                _STORE_ONE_WITH_EVENTS if unit.events else _STORE_ONE,
+                caller, path, request_id, response.SerializeToString(),
+                *(outbox.arrays(unit.events, now) if unit.events else ()),
+            )  # fmt: skip
+        if unit.events:
+            self.outbox_wake.set()
+        return response
+
+    @asynccontextmanager
+    async def unit(self) -> AsyncIterator[UnitOfWork]:
+        """A unit of work without a caller or request id, for background work: the same transaction, the same outbox."""
+        async with self.database.transaction() as connection:
+            unit = UnitOfWork(connection, self._clock(), self.database.epoch)
+            yield unit
+            if unit.events:
+                await outbox.write(connection, unit.events, unit.now)
+        if unit.events:
+            self.outbox_wake.set()
+
+    async def run_many(
+        self, calls: Sequence[Call], handler: ManyHandler, *, keep_for_ever: bool = False
+    ) -> list[Message | Exception]:
+        """Runs a batch of mutations in one transaction and answers each, in order; made for a `Gatherer`.
+
+        Duplicates inside the batch and of earlier requests get the stored answer. The handler sees fresh calls only and
+        answers each with a response or a DomainError, which refuses that call alone. When the handler raises, each call is run
+        alone, so that a bad one cannot take the others down.
+        """
+        distinct: dict[tuple[str, str, str], Call] = {}
+        for call in calls:
+            distinct.setdefault(call.key, call)
+        answers = await self._run_batch(list(distinct.values()), handler, keep_for_ever)
+        results: list[Message | Exception] = []
+        for call in calls:
+            first, answer = distinct[call.key], answers[call.key]
+            if first is not call and first.input_hash != call.input_hash:
+                try:
+                    call.stored(first.input_hash, b"")
+                except DomainError as reused:
+                    answer = reused
+            results.append(answer)
+        return results
+
+    async def _run_batch(
+        self, calls: list[Call], handler: ManyHandler, keep_for_ever: bool
+    ) -> dict[tuple[str, str, str], Message | Exception]:
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                return await self._run_batch_once(calls, handler, keep_for_ever)
+            except RETRYABLE_ERRORS as error:
+                failure: Exception = error
+            except Exception as error:  # noqa: BLE001 - whatever a handler raises is the answer of its call
+                failure = error
+                break
+        if len(calls) == 1 or is_unavailable(failure):
+            return {call.key: failure for call in calls}
+        answers: dict[tuple[str, str, str], Message | Exception] = {}
+        for call in calls:
+            answers |= await self._run_batch([call], handler, keep_for_ever)
+        return answers
+
+    async def _run_batch_once(
+        self, calls: list[Call], handler: ManyHandler, keep_for_ever: bool
+    ) -> dict[tuple[str, str, str], Message | Exception]:
+        # Two batches with the same requests must insert them in the same order, or they wait for each other.
+        calls = sorted(calls, key=lambda call: call.key)
+        keys = [list(column) for column in zip(*(call.key for call in calls), strict=True)]
+        answers: dict[tuple[str, str, str], Message | Exception] = {}
+        async with self.database.transaction() as connection:
+            now = self._clock()
+            unit = UnitOfWork(connection, now, self.database.epoch)
+            expires_at = None if keep_for_ever else now + RESPONSE_KEPT
+            inserted = await connection.fetch(_INSERT_MANY, *keys, [call.input_hash for call in calls], expires_at)
+            fresh_keys = {(row["caller"], row["method"], row["request_id"]) for row in inserted}
+            if len(fresh_keys) < len(calls):
+                by_key = {call.key: call for call in calls}
+                for row in await connection.fetch(_SELECT_MANY, *keys):
+                    key = (row["caller"], row["method"], row["request_id"])
+                    if key not in fresh_keys:
+                        answers[key] = _stored_or_error(by_key[key], row["input_hash"], row["response"])
+            fresh = [call for call in calls if call.key in fresh_keys]
+            if fresh:
+                given = await handler(unit, fresh)
+                if len(given) != len(fresh):
+                    raise RuntimeError(f"the handler gave {len(given)} answers for {len(fresh)} calls")
+                answers.update(zip((call.key for call in fresh), given, strict=True))
+                await _store_many(unit, fresh, given)
+        if unit.events:
+            self.outbox_wake.set()
+        return answers
+
+
+def _stored_or_error(call: Call, input_hash: bytes, response: bytes) -> Message | Exception:
+    try:
+        return call.stored(input_hash, response)
+    except DomainError as error:
+        return error
+
+
+async def _store_many(unit: UnitOfWork, calls: list[Call], answers: Sequence[Answer]) -> None:
+    stored = [None if isinstance(answer, DomainError) else answer.SerializeToString() for answer in answers]
+    keys = [list(column) for column in zip(*(call.key for call in calls), strict=True)]
+    statement = _STORE_MANY_WITH_EVENTS if unit.events else _STORE_MANY
+    await unit.connection.execute(
+        statement, *keys, stored, *(outbox.arrays(unit.events, unit.now) if unit.events else ())
+    )
+    if None in stored:
+        # A refusal is decided anew when it is sent again.
+        refused = [call.key for call, response in zip(calls, stored, strict=True) if response is None]
+        await unit.connection.execute(_DELETE_MANY, *(list(column) for column in zip(*refused, strict=True)))
+
+
+def _input_hash(request: Any) -> bytes:
+    """Hash of the request without its id."""
+    request_id: str = request.request_id
+    if not 0 < len(request_id) <= REQUEST_ID_CHARACTERS_MAX:
+        rule = f"must be 1 to {REQUEST_ID_CHARACTERS_MAX} characters, new for each new request"
+        raise InvalidArgument("REQUEST_ID_INVALID", f"request_id {rule}", field_violations=[("request_id", rule)])
+    request.ClearField("request_id")
+    content = request.SerializeToString(deterministic=True)
+    request.request_id = request_id
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _insert_events(first: int) -> str:
+    source = outbox.ROWS_FROM_ARRAYS.format(*(f"${i}" for i in range(first, first + 8)))
+    return f"INSERT INTO outbox ({outbox.COLUMNS}) SELECT * FROM {source}"
+
+
+_KEYS = "unnest($1::text[], $2::text[], $3::text[])"
+_STORE_ONE = "UPDATE idempotency SET response = $4 WHERE caller = $1 AND method = $2 AND request_id = $3"
+_STORE_ONE_WITH_EVENTS = f"WITH stored AS ({_STORE_ONE}) {_insert_events(5)}"
+_INSERT_MANY = (
+    "INSERT INTO idempotency (caller, method, request_id, input_hash, expires_at)"
+    " SELECT caller, method, request_id, input_hash, $5::timestamptz"
+    " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) AS call (caller, method, request_id, input_hash)"
+    " ON CONFLICT DO NOTHING RETURNING caller, method, request_id"
+)
+_SELECT_MANY = (
+    "SELECT caller, method, request_id, input_hash, response FROM idempotency"
+    f" WHERE (caller, method, request_id) IN (SELECT * FROM {_KEYS})"
+)
+_STORE_MANY = (
+    "UPDATE idempotency i SET response = call.response"
+    " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) AS call (caller, method, request_id, response)"
+    " WHERE i.caller = call.caller AND i.method = call.method AND i.request_id = call.request_id"
+)
+_STORE_MANY_WITH_EVENTS = f"WITH stored AS ({_STORE_MANY}) {_insert_events(5)}"
+_DELETE_MANY = f"DELETE FROM idempotency WHERE (caller, method, request_id) IN (SELECT * FROM {_KEYS})"
