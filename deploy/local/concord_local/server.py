@@ -35,7 +35,7 @@ class Server(ABC):
     def prepare(self) -> None:
         """Makes ready what the server needs before each start. Call only while holding the directory's lock.
 
-        Raises RuntimeError, which says what to do.
+        Raises Trouble, which says what to do.
         """
 
     @abstractmethod
@@ -66,10 +66,10 @@ class Server(ABC):
         self.port = self.port or system.free_port()
 
     def start(self) -> None:
-        """Starts the server and returns when it serves. Raises RuntimeError when it does not."""
+        """Starts the server and returns when it serves. Raises Trouble when it does not."""
         self._lock = system.lock(self.state_dir / "lock")
         if self._lock is None:
-            raise RuntimeError(f"another process runs {self.name} in {self.state_dir}")
+            raise system.Trouble(f"another process runs {self.name} in {self.state_dir}")
         try:
             self.choose_ports()
             self.prepare()
@@ -117,7 +117,7 @@ class Server(ABC):
         deadline = time.monotonic() + self.start_seconds_max
         while not self.is_ready(process.pid):
             if process.poll() is not None:
-                raise RuntimeError(f"{self.name} ended with {process.returncode}: {system.last_line(self.log)}; see {self.log}")
+                raise system.Trouble(f"{self.name} ended with {process.returncode}: {system.last_line(self.log)}; see {self.log}")
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{self.name} is not ready after {self.start_seconds_max:.0f} s; see {self.log}")
+                raise system.Trouble(f"{self.name} is not ready after {self.start_seconds_max:.0f} s; see {self.log}")
             time.sleep(0.01)

@@ -22,6 +22,10 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded before any fork
 
 
+class Trouble(RuntimeError):
+    """Something stands in the way; the text is one line that says what it is and what to do."""
+
+
 @dataclass(frozen=True)
 class Account:
     """The account a child runs under: user and group numbers, no other groups; None means our own."""
@@ -87,12 +91,12 @@ def dies_with_parent(stop_signal: signal.Signals) -> Callable[[], None]:
     return in_child
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on `port` of the loopback address."""
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could listen on `port` of an IPv4 host."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError:
             return False
     return True
@@ -154,11 +158,17 @@ def memory_bytes(pid: int) -> int | None:
         return None
 
 
-def last_line(path: Path, bytes_max: int = 4096) -> str:
-    """The last line of a log that says something, or an empty string."""
+def free_bytes(directory: Path) -> int:
+    """What an ordinary account may still write on the disk of `directory`."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize
+
+
+def last_line(path: Path, offset: int = 0, bytes_max: int = 4096) -> str:
+    """The last line after `offset` bytes of a log that says something, or an empty string."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - bytes_max))
+            file.seek(max(offset, path.stat().st_size - bytes_max))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
@@ -167,7 +177,7 @@ def last_line(path: Path, bytes_max: int = 4096) -> str:
 
 def write_private(path: Path, text: str) -> None:
     """Writes a file that only its owner may read, in place of an older one, in one step."""
-    fresh = path.with_name(f"{path.name}.new")
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
