@@ -25,7 +25,10 @@ class Settings(BaseSettings):
     grpc_listen: str = Field("127.0.0.1:0", pattern=r"^.+:\d+$", description="host:port to serve gRPC on")
     metrics_listen: str | None = Field(None, pattern=r"^.+:\d+$", description="host:port to serve Prometheus metrics on")
     identity_keys: str = Field(description="JSON Web Key Set of the issuers' public keys, or the path of a file with it")
-    identity_private_key: str | None = Field(None, description="JSON Web Key (Ed25519) of this service, or the path of a file with it")
+    identity_private_key: str | None = Field(
+        None, description="JSON Web Key (Ed25519) of this service, or the path of a file with it"
+    )
+    drain_seconds: float = Field(0, ge=0, le=60, description="seconds between not-serving and stopping, 5 on Kubernetes")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="DEBUG, INFO, WARNING or ERROR")
     trace_ratio: float = Field(0.05, ge=0, le=1, description="share of traces begun here that are kept, 0 to 1")
     target_customer: str | None = Field(None, description="host:port of the customer service")

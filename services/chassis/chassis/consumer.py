@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-import nats.errors
 from google.protobuf.message import DecodeError, Message
 from nats.aio.msg import Msg
-from nats.js import JetStreamContext
 
 from chassis import dead_letters, streams, telemetry
+from chassis.bus import Bus
 from chassis.database import RETRYABLE_ERRORS, is_unavailable
 from chassis.unit_of_work import Commands, UnitOfWork
 
@@ -73,16 +72,17 @@ class Consumer:
         self._service = service
         self._commands = commands
 
-    async def run(self, jetstream: JetStreamContext, stopping: asyncio.Event) -> None:
+    async def run(self, bus: Bus, stopping: asyncio.Event) -> None:
         """Fetches and applies batches until `stopping` is set; the batch in hand is finished."""
+        await bus.ensure_stream(self.subscription.stream)
         stream = self.subscription.stream.upper()
         config = streams.consumer_config(self._service, self.subscription.durable, self.subscription.types)
-        await streams.ensure_consumer(jetstream, stream, config)
-        pull = await jetstream.pull_subscribe_bind(self.subscription.durable, stream)
+        await streams.ensure_consumer(bus.jetstream, stream, config)
+        pull = await bus.jetstream.pull_subscribe_bind(self.subscription.durable, stream)
         while not stopping.is_set():
             try:
                 messages = await pull.fetch(self.subscription.batch_max, FETCH_SECONDS_MAX)
-            except nats.errors.TimeoutError:  # nothing new
+            except TimeoutError:  # nothing new
                 continue
             await self._receive(messages)
 

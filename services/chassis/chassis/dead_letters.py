@@ -73,9 +73,7 @@ async def replay(commands: Commands, subscriptions: Iterable["Subscription"], le
             aggregate_id=letter["aggregate_id"],
         )
         await subscription.handler(unit, [event])
-        await unit.connection.execute(
-            "UPDATE dead_letters SET replayed_at = $2 WHERE dead_letter_id = $1", letter_id, unit.now
-        )
+        await unit.connection.execute("UPDATE dead_letters SET replayed_at = $2 WHERE dead_letter_id = $1", letter_id, unit.now)
 
 
 def parse_ids(texts: Sequence[str]) -> list[uuid.UUID]:

@@ -112,6 +112,23 @@ def to_status(error: DomainError) -> Status:
     return status
 
 
+def from_rpc(error: grpc.aio.AioRpcError) -> DomainError:
+    """The refusal of another service, as the error it was there."""
+    classes = {each.code: each for each in DomainError.__subclasses__()}
+    refusal = classes.get(error.code(), Internal)("UNKNOWN", error.details() or "")
+    for key, value in error.trailing_metadata() or ():
+        if key != "grpc-status-details-bin" or not isinstance(value, bytes):
+            continue
+        for packed in Status.FromString(value).details:
+            if packed.Is(ErrorInfo.DESCRIPTOR):
+                info = ErrorInfo.FromString(packed.value)
+                refusal.reason, refusal.metadata = info.reason, dict(info.metadata)
+            elif packed.Is(BadRequest.DESCRIPTOR):
+                request = BadRequest.FromString(packed.value)
+                refusal.field_violations = [(v.field, v.description) for v in request.field_violations]
+    return refusal
+
+
 def _packed(message: ErrorInfo | BadRequest) -> Any:
     packed = Any()
     packed.Pack(message)

@@ -132,6 +132,10 @@ class InternalTokens:
         private_key = settings.identity_private_key
         return cls(issuer, text_or_file(settings.identity_keys), text_or_file(private_key) if private_key else None)
 
+    def public_keys(self) -> list[dict[str, str]]:
+        """The public keys this process trusts, as JSON Web Keys."""
+        return [{key: str(value) for key, value in each.as_dict(private=False).items()} for each in self._keys.values()]
+
     def sign(self, principal: Principal) -> str:
         """A token for a principal, valid for 300 seconds."""
         if self._private_key is None:

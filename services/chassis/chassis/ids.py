@@ -46,7 +46,9 @@ def resource_segments(name: str, *collections: str, field: str = "name") -> list
     if len(parts) != 2 * len(collections) or parts[0::2] != list(collections) or not all(parts[1::2]):
         form = "/".join(f"{collection}/{{{collection.rstrip('s')}}}" for collection in collections)
         raise InvalidArgument(
-            "RESOURCE_NAME_INVALID", f"{field} must have the form {form}", field_violations=[(field, f"must have the form {form}")]
+            "RESOURCE_NAME_INVALID",
+            f"{field} must have the form {form}",
+            field_violations=[(field, f"must have the form {form}")],
         )
     return parts[1::2]
 

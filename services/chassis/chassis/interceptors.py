@@ -82,9 +82,7 @@ def _metadata(context: Context, key: str) -> str | None:
 def traced(method: Method, inner: Behaviour) -> Behaviour:
     """A span and a latency for each call."""
     name = method.path.lstrip("/")
-    attributes = {
-        code.value[0]: {"rpc.method": name, "rpc.grpc.status_code": code.name} for code in grpc.StatusCode
-    }
+    attributes = {code.value[0]: {"rpc.method": name, "rpc.grpc.status_code": code.name} for code in grpc.StatusCode}
 
     async def handle(request: Any, context: Context) -> Any:
         started = time.perf_counter()

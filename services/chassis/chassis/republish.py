@@ -64,7 +64,9 @@ async def _begin(database: Database, names: list[str], target: str) -> None:
 async def _write_page(database: Database, republisher: Republisher, target: str) -> tuple[int, bool]:
     async with database.transaction() as connection:
         run = await connection.fetchrow(
-            "SELECT cursor, finished_at FROM republish_runs WHERE target = $1 AND source = $2 FOR UPDATE", target, republisher.name
+            "SELECT cursor, finished_at FROM republish_runs WHERE target = $1 AND source = $2 FOR UPDATE",
+            target,
+            republisher.name,
         )
         if run is None or run["finished_at"] is not None:
             return 0, True

@@ -91,9 +91,7 @@ ManyHandler: TypeAlias = Callable[[UnitOfWork, list[Call]], Awaitable[Sequence[A
 class Commands:
     """Runs mutations. `outbox_wake` is set after each commit that left events, so that the relay need not wait for its poll."""
 
-    def __init__(
-        self, database: Database, outbox_wake: asyncio.Event | None = None, clock: clock.Clock = clock.now
-    ) -> None:
+    def __init__(self, database: Database, outbox_wake: asyncio.Event | None = None, clock: clock.Clock = clock.now) -> None:
         self.database = database
         self.outbox_wake = outbox_wake or asyncio.Event()
         self._clock = clock
@@ -252,9 +250,7 @@ async def _store_many(unit: UnitOfWork, calls: list[Call], answers: Sequence[Ans
     stored = [None if isinstance(answer, DomainError) else answer.SerializeToString() for answer in answers]
     keys = [list(column) for column in zip(*(call.key for call in calls), strict=True)]
     statement = _STORE_MANY_WITH_EVENTS if unit.events else _STORE_MANY
-    await unit.connection.execute(
-        statement, *keys, stored, *(outbox.arrays(unit.events, unit.now) if unit.events else ())
-    )
+    await unit.connection.execute(statement, *keys, stored, *(outbox.arrays(unit.events, unit.now) if unit.events else ()))
     if None in stored:
         # A refusal is decided anew when it is sent again.
         refused = [call.key for call, response in zip(calls, stored, strict=True) if response is None]

@@ -1,0 +1,4 @@
+from chassis.migrations import run_env
+from echo_service.tables import metadata
+
+run_env(metadata)
