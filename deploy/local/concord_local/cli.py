@@ -93,13 +93,15 @@ def load() -> None:
 def up(detach: bool) -> None:
     """Start the platform. Without --detach it runs until Ctrl-C."""
     state = states.State(states.directory())
-    if state.is_running():
+    seconds = None
+    if not state.is_running():
+        supervisor = control.launch(state, detach)
+        with display.starting(console) as show:
+            seconds = control.follow(supervisor, state, show)
+    if seconds is None:
         control.wait_until_ready(state)
         console.print(f"Concord runs already: {Stack(state).load().gateway_url}")
         return
-    supervisor = control.launch(state, detach)
-    with display.starting(console) as show:
-        seconds = control.follow(supervisor, state, show)
     stack = Stack(state).load()
     console.print(f"[bold green]Concord is ready[/] after {seconds:.1f} s.")
     console.print(f"  gateway   {stack.gateway_url}   (try {stack.gateway_url}/docs)\n  issuer    {stack.issuer_url}")

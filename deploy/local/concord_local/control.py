@@ -47,12 +47,18 @@ def launch(state: State, detach: bool) -> Launched:
     return Launched(process, os.fdopen(reader))
 
 
-def follow(launched: Launched, state: State, show: Callable[[dict[str, Any]], None]) -> float:
-    """Shows how the start goes until the platform is ready; returns the seconds it took. Raises Trouble when it fails."""
+def follow(launched: Launched, state: State, show: Callable[[dict[str, Any]], None]) -> float | None:
+    """Shows how the start goes until the platform is ready; returns the seconds it took, None when another start came first.
+
+    Raises Trouble when the start fails.
+    """
     try:
         for line in launched.told:
             told = json.loads(line)
+            if "running" in told:
+                return None
             if "failed" in told:
+                launched.process.wait()
                 raise system.Trouble(told["failed"])
             if "ready" in told:
                 return float(told["ready"])

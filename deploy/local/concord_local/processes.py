@@ -95,6 +95,7 @@ class Supervisor:
 
     async def run(self) -> bool:
         """Starts everything, keeps it running until `stop()` and stops it. False when the start failed."""
+        failure = None
         try:
             for stage in self.stages:
                 await self._start_stage(stage)
@@ -102,16 +103,17 @@ class Supervisor:
             if self.phase == "ready":
                 self.announce({"ready": time.time() - self._began})
                 await self._watch()
-            return True
         except StartFailed as why:
-            self.announce({"failed": str(why)})
-            return False
+            failure = str(why)
         finally:
             self.stop()
             self._enter("stopping")
             for stage in reversed(self.stages):
                 await asyncio.gather(*(self._stop_child(child) for child in stage))
             self._enter("stopped")
+        if failure:
+            self.announce({"failed": failure})
+        return failure is None
 
     # ---- starting
 

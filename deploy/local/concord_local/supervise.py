@@ -27,8 +27,8 @@ def main() -> None:
     state.make()
     held = system.lock(state.lock_path)
     if held is None:
-        announce({"failed": "it runs already"})
-        sys.exit(1)
+        announce({"running": True})
+        sys.exit(0)
     try:
         os.umask(0o077)
         end_left_behind(state)
