@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -17,6 +18,7 @@ from concord_local.stack import AUDIENCE, CALLER_KINDS, SERVICES, Stack
 EXIT_NOT_RUNNING = 3
 EXIT_NOT_WELL = 1
 PROGRAMS = (*SERVICES, "gateway", "issuer", "postgres", "nats", "supervisor", *(f"{service}-migrate" for service in SERVICES))
+OWNER_TO_REPUBLISH = re.compile(r"python -m (\w+) republish")  # a service's `rebuild` says who must, in these words
 ISSUED_BY_COMMAND = "concord-command"
 console = Console(highlight=False)
 
@@ -229,22 +231,34 @@ def psql(service: str, arguments: tuple[str, ...]) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="list|replay …")
 def dead_letters(service: str, arguments: tuple[str, ...]) -> None:
     """List the events a service could not apply, or apply them again: concord dead-letters rating list"""
-    _run_service(service, "dead-letters", *(arguments or ("list",)))
-
-
-@main.command(context_settings={"ignore_unknown_options": True})
-@click.argument("service", type=click.Choice(SERVICES))
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def rebuild(service: str, arguments: tuple[str, ...]) -> None:
-    """Make a service's projections anew: the owners of what it folds publish their state and facts again."""
-    _run_service(service, "rebuild", *arguments)
-
-
-def _run_service(service: str, *arguments: str) -> None:
-    """Runs a command of a service with the environment it has under `concord up`, and ends with its exit status."""
     stack = Stack(states.State(states.directory())).load()
+    _service_command(stack, service, "dead-letters", *(arguments or ("list",)))
+
+
+@main.command()
+@click.argument("service", type=click.Choice(SERVICES))
+def rebuild(service: str) -> None:
+    """Make a service's projections anew: they are emptied, and the owners publish their state and facts again."""
+    stack = Stack(states.State(states.directory())).load()
+    said = _service_command(stack, service, "rebuild", capture=True).stdout
+    owners = [owner for owner in OWNER_TO_REPUBLISH.findall(said) if owner in SERVICES]
+    console.print(f"The projections of {service} are empty.")
+    for owner in owners:
+        console.print(f"{owner} publishes its state and facts again for {service} …")
+        _service_command(stack, owner, "republish", "--to", service)
+    console.print(f"{service} folds them now; `concord logs {service}` tells of trouble.")
+
+
+def _service_command(stack: Stack, service: str, *arguments: str, capture: bool = False) -> "subprocess.CompletedProcess[str]":
+    """Runs a command of a service with the environment it has under `concord up`; ends with its exit status when it fails."""
     command = [sys.executable, "-m", service, *arguments]
-    sys.exit(subprocess.run(command, check=False, env=stack.environment(service), cwd=stack.state.folder).returncode)
+    output = subprocess.PIPE if capture else None
+    done = subprocess.run(
+        command, env=stack.environment(service), cwd=stack.state.folder, stdout=output, text=True, check=False
+    )  # fmt: skip
+    if done.returncode != 0:
+        sys.exit(done.returncode)
+    return done
 
 
 def _need_institution(kind: str, institution: str | None) -> None:

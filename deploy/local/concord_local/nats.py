@@ -21,6 +21,9 @@ MEMORY_STORE_MAX = "64MB"
 PAYLOAD_MAX = "1MB"
 ADMINISTRATOR = "admin"
 TESTER = "tester"
+# A service makes streams and consumers, but none may take away what another has published.
+SERVICE_MAY_PUBLISH = ("$JS.API.>", "$JS.ACK.>", "_INBOX.>")
+SERVICE_MAY_NOT = ("$JS.API.STREAM.DELETE.>", "$JS.API.STREAM.PURGE.>", "$JS.API.STREAM.MSG.DELETE.>")
 
 
 def password() -> str:
@@ -31,8 +34,8 @@ def password() -> str:
 class NatsServer(Server):
     """One server with its store in `state_dir`/jetstream.
 
-    `services`: one user each, which may publish only below `concord.<service>.` and use JetStream. Without services there
-    is one user, `tester`, who may do everything. `passwords`: by user name; those missing are generated.
+    `services`: one user each, which may publish only below `concord.<service>.` and use JetStream, but delete nothing.
+    Without services there is one user, `tester`, who may do everything. `passwords`: by user name; those missing are made.
     `sync_always`: an acknowledged message is on disk; without it up to two minutes may be lost with the power.
     """
 
@@ -114,9 +117,8 @@ system_account: SYS
     def _user(self, name: str) -> str:
         may = ""
         if name in self.services:
-            publish = [f"concord.{name}.>", "$JS.API.>", "$JS.ACK.>", "_INBOX.>"]
-            listed = ", ".join(f'"{subject}"' for subject in publish)
-            may = f', permissions: {{ publish: [{listed}], subscribe: ["_INBOX.>"] }}'
+            allowed, denied = _quoted(f"concord.{name}.>", *SERVICE_MAY_PUBLISH), _quoted(*SERVICE_MAY_NOT)
+            may = f', permissions: {{ publish: {{ allow: [{allowed}], deny: [{denied}] }}, subscribe: ["_INBOX.>"] }}'
         return f'{{ user: "{name}", password: ${_variable(name)}{may} }}'
 
 
@@ -135,3 +137,7 @@ def temporary() -> Iterator[NatsServer]:
 
 def _variable(user: str) -> str:
     return f"NATS_PASSWORD_{user.upper().replace('-', '_')}"
+
+
+def _quoted(*subjects: str) -> str:
+    return ", ".join(f'"{subject}"' for subject in subjects)

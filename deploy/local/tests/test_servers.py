@@ -127,6 +127,21 @@ async def test_a_service_publishes_its_own_subjects_only(two_services):
     await client.close()
 
 
+async def test_no_service_deletes_a_stream(two_services):
+    client = await nats_client.connect(two_services.url("loyalty"), error_cb=ignore)
+    stream = client.jetstream(timeout=0.5)
+    await stream.add_stream(name="LOYALTY", subjects=["concord.loyalty.>"])
+    for destroy in (stream.delete_stream, stream.purge_stream):
+        with pytest.raises(TimeoutError):  # the server refuses the subject and does not answer
+            await destroy("LOYALTY")
+    assert (await stream.stream_info("LOYALTY")).config.name == "LOYALTY"
+    await client.close()
+
+
+async def ignore(_error):
+    """The client tells of refusals here; the test sees them by their effect."""
+
+
 async def test_acknowledged_messages_survive_a_kill(two_services):
     client = await nats_client.connect(two_services.url("loyalty"))
     stream = client.jetstream()

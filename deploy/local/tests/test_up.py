@@ -19,7 +19,10 @@ SERVICE = """
     from concurrent.futures import ThreadPoolExecutor
     import grpc
     from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-    if sys.argv[1] == "migrate":
+    if sys.argv[1] == "rebuild":
+        print("emptied. Now run: python -m customer republish --to rating; python -m loyalty republish --to rating")
+    if sys.argv[1] != "serve":
+        print(*sys.argv[1:], "of", os.environ["CONCORD_DATABASE_URL"].rpartition("/")[2])
         sys.exit(0)
     server = grpc.server(ThreadPoolExecutor(1))
     servicer = health.HealthServicer()
@@ -84,6 +87,17 @@ def test_up_status_and_down(concord, state, left):
     assert not left()
     assert concord("status").returncode == 3
     assert concord("up", "--detach").returncode == 0, "and a second time, on the same data"
+
+
+def test_a_rebuild_asks_the_owners_to_publish_again(concord, state):
+    for service in ("rating", "customer", "loyalty"):  # commands run in the state folder
+        (state.folder / service).symlink_to(state.run_folder(service) / service)
+    rebuilt = concord("rebuild", "rating")
+    assert rebuilt.returncode == 0, rebuilt.stderr
+    assert "republish --to rating of customer" in rebuilt.stdout
+    assert "republish --to rating of loyalty" in rebuilt.stdout
+    assert concord("dead-letters", "loyalty").stdout.strip() == "dead-letters list of loyalty"
+    assert concord("dead-letters", "loyalty", "replay", "7").stdout.strip() == "dead-letters replay 7 of loyalty"
 
 
 def test_no_role_may_enter_anothers_database(concord, state):
