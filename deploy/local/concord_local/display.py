@@ -20,7 +20,8 @@ def status_table(status: dict[str, Any]) -> Table:
     for heading in ("program", "state", "pid", "restarts", "memory", "up since", "address"):
         table.add_column(heading, justify="right" if heading in ("pid", "restarts", "memory") else "left", overflow="fold")
     total = 0
-    for row in status["programs"]:
+    supervisor = {"name": "supervisor", "state": status["phase"], "pid": status["pid"], "restarts": 0}
+    for row in [*status["programs"], supervisor | {"started_at": status["began"], "address": ""}]:
         if row["state"] == "done":  # a migration that did its work
             continue
         used = system.memory_bytes(row["pid"]) if row["pid"] else None
@@ -34,7 +35,7 @@ def status_table(status: dict[str, Any]) -> Table:
             _since(row["started_at"]) if row["pid"] else "-",
             row["address"],
         )
-    table.add_row("[bold]all[/]", status["phase"], "", "", _megabytes(total or None), "", "")
+    table.add_row("[bold]all[/]", "", "", "", _megabytes(total or None), "", "")
     return table
 
 
