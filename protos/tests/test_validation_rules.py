@@ -5,9 +5,10 @@ from pathlib import Path
 
 import protovalidate
 import pytest
-from buf.validate import validate_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_tools import protoc
+
+from buf.validate import validate_pb2
 
 PROTOS = Path(__file__).parents[1]
 SOURCE = """

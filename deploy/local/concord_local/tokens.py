@@ -65,8 +65,9 @@ def signing_key(path: Path) -> ECKey:
 
 def default_scopes(kind: str) -> tuple[str, ...]:
     """Every scope of the methods that admit this kind of caller, as the contracts say it."""
-    from concord.options.v1 import method_options_pb2
     from google.protobuf import descriptor_pb2
+
+    from concord.options.v1 import method_options_pb2
 
     wanted = method_options_pb2.PrincipalKind.Value(f"PRINCIPAL_KIND_{kind.upper()}")
     content = (resources.files("concord") / "descriptors.binpb").read_bytes()

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from concord_local import system
 from concord_local.state import State
 

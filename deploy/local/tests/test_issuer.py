@@ -5,12 +5,13 @@ import json
 import httpx
 import pytest
 from click.testing import CliRunner
+from joserfc import jwt
+from joserfc.jwk import KeySet
+
 from concord_local import issuer, tokens
 from concord_local.cli import main
 from concord_local.stack import CALLER_KINDS, Stack
 from concord_local.tokens import Caller
-from joserfc import jwt
-from joserfc.jwk import KeySet
 
 ISSUER = "http://issuer.test"
 FORM = {"grant_type": "client_credentials"}

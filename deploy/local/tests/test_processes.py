@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+
 from concord_local import processes
 from concord_local.state import State
 

@@ -9,8 +9,9 @@ import sys
 import asyncpg
 import nats as nats_client
 import pytest
-from concord_local import nats, postgres, system
 from nats.js.errors import NotFoundError
+
+from concord_local import nats, postgres, system
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_binaries_that_the_account_cannot_reach_are_copied(folder, monkeypatch):
     made.start()
     try:
         assert made.install.is_relative_to(folder)
-        assert made.is_ready(made.pid)
+        assert made.is_ready(made.pid or 0)
     finally:
         made.stop()
 

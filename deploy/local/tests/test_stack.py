@@ -3,8 +3,10 @@
 import json
 import os
 import socket
+from pathlib import Path
 
 import pytest
+
 from concord_local import stack as stacks
 from concord_local import state as states
 from concord_local import system
@@ -130,7 +132,7 @@ def test_psql_is_given_its_password_in_the_environment(stack):
 def test_the_state_folder_by_variable_or_beside_the_project(tmp_path):
     assert states.directory({"CONCORD_STATE": str(tmp_path)}) == tmp_path
     chosen = states.directory({})
-    assert chosen == states.project() / ".concord" or chosen.parent == states.Path("/var/lib/concord")
+    assert chosen == states.project() / ".concord" or chosen.parent == Path("/var/lib/concord")
 
 
 def test_a_project_below_a_private_folder_keeps_its_state_elsewhere(monkeypatch, folder):
@@ -138,4 +140,4 @@ def test_a_project_below_a_private_folder_keeps_its_state_elsewhere(monkeypatch,
         pytest.skip("only root runs PostgreSQL as another account")
     (folder / "home").mkdir(mode=0o700)
     monkeypatch.setattr(states, "project", lambda: folder / "home/concord")
-    assert states.directory({}).parent == states.Path("/var/lib/concord")
+    assert states.directory({}).parent == Path("/var/lib/concord")

@@ -10,6 +10,7 @@ import textwrap
 
 import asyncpg
 import pytest
+
 from concord_local import system
 from concord_local.stack import SERVICES, Stack
 
