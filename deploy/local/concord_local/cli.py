@@ -254,7 +254,7 @@ def _service_command(stack: Stack, service: str, *arguments: str, capture: bool 
     command = [sys.executable, "-m", service, *arguments]
     output = subprocess.PIPE if capture else None
     done = subprocess.run(
-        command, env=stack.environment(service), cwd=stack.state.folder, stdout=output, text=True, check=False
+        command, env=stack.environment(service, serves=False), cwd=stack.state.folder, stdout=output, text=True, check=False
     )  # fmt: skip
     if done.returncode != 0:
         sys.exit(done.returncode)

@@ -105,8 +105,8 @@ class Stack:
         """The address of NATS with the service's own user."""
         return self.external.nats or "" if self.nats is None else self.nats.url(service)
 
-    def environment(self, signer: str) -> dict[str, str]:
-        """The environment of a service or the gateway.
+    def environment(self, signer: str, serves: bool = True) -> dict[str, str]:
+        """The environment of a service or the gateway; a command beside it is told no address to listen on (`serves`).
 
         Variables CONCORD_… and OTEL_… of the caller are passed on, so limits can be tuned; what is set here wins.
         """
@@ -121,15 +121,14 @@ class Stack:
             "PYTHONUNBUFFERED": "1",
             "CONCORD_IDENTITY_KEYS": str(self.state.identities),
             "CONCORD_IDENTITY_PRIVATE_KEY": str(self.state.private_key(signer)),
-            "CONCORD_METRICS_LISTEN": f"{system.LOOPBACK}:{self.ports[f'{signer}-metrics']}",
         }
+        if serves:
+            told["CONCORD_METRICS_LISTEN"] = f"{system.LOOPBACK}:{self.ports[f'{signer}-metrics']}"
         if signer == "gateway":
             return told | {"CONCORD_HTTP_LISTEN": self.http_listen, "CONCORD_GATEWAY_ISSUERS": str(self.state.issuers)}
-        return told | {
-            "CONCORD_DATABASE_URL": self.database_url(signer),
-            "CONCORD_NATS_URL": self.nats_url(signer),
-            "CONCORD_GRPC_LISTEN": told[f"CONCORD_TARGET_{signer.upper()}"],
-        }
+        if serves:
+            told["CONCORD_GRPC_LISTEN"] = told[f"CONCORD_TARGET_{signer.upper()}"]
+        return told | {"CONCORD_DATABASE_URL": self.database_url(signer), "CONCORD_NATS_URL": self.nats_url(signer)}
 
     def psql(self, service: str) -> tuple[list[str], dict[str, str]]:
         """Command and environment of a psql session in a service's database; the password is not in the command line."""
@@ -222,7 +221,7 @@ class Stack:
             return await _is_serving(address)
 
         command = (sys.executable, "-m", service, verb)
-        told = self.environment(service)
+        told = self.environment(service, serves=not once)
         if once:
             return Program(name, lambda: command, environment=told, once=True)
         return Program(name, lambda: command, ready, told, address=address)

@@ -42,6 +42,12 @@ def test_a_service_is_told_its_own_database_and_where_the_others_are(stack):
     assert not any(secret in " ".join(told.values()) for secret in secrets_of_others)
 
 
+def test_a_command_beside_the_service_listens_nowhere(stack):
+    told = stack.environment("loyalty", serves=False)
+    assert not {"CONCORD_GRPC_LISTEN", "CONCORD_METRICS_LISTEN"} & set(told)
+    assert told["CONCORD_DATABASE_URL"] == stack.environment("loyalty")["CONCORD_DATABASE_URL"]
+
+
 def test_the_gateway_is_told_of_no_database(stack):
     told = stack.environment("gateway")
     assert told["CONCORD_HTTP_LISTEN"] == "127.0.0.1:8080"
