@@ -1,7 +1,7 @@
 """The bytes of every released event version are kept, and today's code reads them as they were meant.
 
-`python tests/contract/test_golden_events.py` writes the bytes of events that have none yet. Files that are there are never written
-again: after a change of an event message raise VERSION, and the old files must still be read.
+`python tests/contract/test_golden_events.py` writes the bytes of events that have none yet. Files that are there are never
+written again: after a change of an event message raise VERSION, and the old files must still be read.
 """
 
 import json

@@ -1,8 +1,8 @@
 """kill -9 of every process in the middle of a load.
 
-Afterwards every acknowledged command is there, nothing is there twice, and every projection is its source. The load keeps a history
-like Jepsen's: what was asked, and what was acknowledged. A request without an answer has an unknown outcome and is sent again with its
-key until it is answered, as a channel system would.
+Afterwards every acknowledged command is there, nothing is there twice, and every projection is its source. The load keeps a
+history like Jepsen's: what was asked, and what was acknowledged. A request without an answer has an unknown outcome and is sent
+again with its key until it is answered, as a channel system would.
 """
 
 import asyncio

@@ -1,0 +1,321 @@
+"""Who may call what: a matrix made from the contracts, so that a new RPC without a row fails here.
+
+Every RPC: no token 401, a kind that is not admitted 403, a scope that is missing 403, another institution's object 404, and its
+own is not refused.
+"""
+
+import itertools
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import httpx
+import pytest
+from alliance import found, record
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pb2
+from running import Platform
+
+from concord.options.v1 import method_options_pb2 as options
+from concord_local import tokens
+from concord_local.api import Gateway, patiently
+from concord_local.stack import AUDIENCE
+
+pytestmark = pytest.mark.system
+Json = dict[str, Any]
+
+KINDS = ("channel", "partner", "staff", "operator")
+CHECKED = {options.OBJECT_CHECK_INSTITUTION, options.OBJECT_CHECK_CUSTOMER_LINK}
+
+
+@dataclass(frozen=True)
+class Method:
+    """An RPC as the contracts describe it."""
+
+    name: str
+    verb: str
+    template: str
+    access: options.Access
+
+
+def methods() -> list[Method]:
+    content = (resources.files("concord") / "descriptors.binpb").read_bytes()
+    found_methods = []
+    for file in descriptor_pb2.FileDescriptorSet.FromString(content).file:
+        for service, method in ((s, m) for s in file.service for m in s.method):
+            rule = method.options.Extensions[annotations_pb2.http]
+            verb = rule.WhichOneof("pattern")
+            found_methods.append(
+                Method(
+                    f"{service.name}.{method.name}",
+                    verb.upper(),
+                    getattr(rule, verb),
+                    method.options.Extensions[options.access],
+                )
+            )
+    return found_methods
+
+
+METHODS = methods()
+
+
+@dataclass
+class World:
+    """Objects of one bank, by which the other's reach is tried."""
+
+    platform: Platform
+    gateway: Gateway
+    bank: str
+    shop: str
+    stranger: str
+    customer: str
+    account: str
+    campaign: str
+    operation: str
+    message: str
+    program: str
+
+    def token(self, kind: str, institution: str | None, *scopes: str) -> str:
+        """A token of any shape."""
+        stack = self.platform.stack
+        key = tokens.signing_key(stack.state.private_key("issuer"))
+        caller = tokens.Caller(kind, "matrix", "matrix", institution, tuple(scopes))
+        return tokens.access_token(key, stack.issuer_url, AUDIENCE, caller)
+
+    async def call(self, method: Method, token: str | None, path: str, body: Json | None) -> httpx.Response:
+        """One request, without retries."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex} if method.verb != "GET" else {}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        async with httpx.AsyncClient(base_url=self.gateway.url) as client:
+            return await client.request(method.verb, path, headers=headers, json=body if method.verb != "GET" else None)
+
+    def request(self, method: Method) -> tuple[str, Json | None]:
+        """A request that names this bank's objects. A method with an object check and no row here is a failure."""
+        institution, now = f"institutions/{self.bank}", "2026-01-01T00:00:00Z"
+        source = f"{institution}/sourceSystems/core"
+        person = record("matrix", now)["sourceRecord"]
+        money = {"currencyCode": "CZK", "minorUnits": "-100"}
+        activity = {
+            "sourceSystem": source,
+            "sourceActivityKey": uuid.uuid4().hex,
+            "sourceRecordKey": "c-1",
+            "detail": {"occurredAt": now, "transaction": {"amount": money}},
+        }
+        holding = {
+            "sourceHoldingKey": "h",
+            "observeTime": now,
+            "kind": "HOLDING_KIND_DEPOSIT",
+            "openDate": "2026-01-01",
+            "holders": [{"sourceRecordKey": "c-1", "role": "HOLDER_ROLE_OWNER"}],
+        }
+        rule = {
+            "currencyCode": "CZK",
+            "direction": "EARN_DIRECTION_SPENT",
+            "pointsNumerator": "1",
+            "pointsDenominator": "100",
+            "pointsMax": "10",
+            "effectiveTime": now,
+        }
+        permission = {
+            "customer": self.customer,
+            "channel": "CHANNEL_SMS",
+            "purpose": "CONTACT_PURPOSE_SALES",
+            "state": "PERMISSION_STATE_DENIED",
+            "stateTime": now,
+        }
+        draft = {"displayName": "m", "offer": f"{institution}/offers/o", "channel": "CHANNEL_INBOX"}
+        offer = {"displayName": "o", "title": "t", "body": "b"}
+        contact = {
+            "direction": "CONTACT_DIRECTION_INBOUND",
+            "channel": "CHANNEL_PHONE",
+            "purpose": "CONTACT_PURPOSE_SERVICE",
+            "contactTime": now,
+        }
+        touch = f"{self.campaign}/waves/1/touches/{uuid.uuid4()}"
+        reserve = {
+            "channel": "CHANNEL_INBOX",
+            "purpose": "CONTACT_PURPOSE_MARKETING",
+            "contactMessage": {"title": "t", "body": "b"},
+            "items": [{"touch": touch, "customer": self.customer}],
+        }
+        redeem = {"program": f"programs/{self.program}", "amountPoints": "1", "institution": f"institutions/{self.shop}"}
+        cap = {"contactCaps": [{"contactsMax": 9, "windowHours": 24}]}
+        program = {"institution": institution, "displayName": "p"}
+        new_id = f"m-{uuid.uuid4().hex[:8]}"
+        rows: dict[str, tuple[str, Json | None]] = {
+            "InstitutionService.CreateSourceSystem": (
+                f"{institution}/sourceSystems?source_system_id={new_id}",
+                {"displayName": "s"},
+            ),
+            "InstitutionService.GetSourceSystem": (source, None),
+            "InstitutionService.ListSourceSystems": (f"{institution}/sourceSystems", None),
+            "InstitutionService.UpdateSourceSystem": (f"{source}?update_mask=displayName", {"displayName": "core"}),
+            "IntakeService.IngestRecord": (f"{source}/records:ingest", {"sourceRecord": person}),
+            "IntakeService.BatchIngestRecords": (f"{source}/records:batchIngest", {"sourceRecords": [person]}),
+            "IntakeService.LookupRecords": (f"{source}/records:lookup", {"sourceRecordKeys": ["c-1"]}),
+            "IntakeService.BatchUpsertHoldings": (f"{source}/holdings:batchUpsert", {"sourceHoldings": [holding]}),
+            "IntakeService.RecordActivities": ("activities:record", {"activities": [activity]}),
+            "CustomerService.GetCustomer": (self.customer, None),
+            "CustomerService.ListHoldings": (f"{self.customer}/holdings", None),
+            "RatingService.GetRating": (f"{self.customer}/ratings/alliance", None),
+            "RatingService.ListRatings": (f"{self.customer}/ratings", None),
+            "RatingService.ListRatingHistory": (f"{self.customer}/ratings/alliance/history", None),
+            "RatingService.ExplainRating": (f"{self.customer}/ratings/alliance:explain", None),
+            "CampaignService.CreateCampaign": (f"{institution}/campaigns", draft),
+            "CampaignService.GetCampaign": (self.campaign, None),
+            "CampaignService.ListCampaigns": (f"{institution}/campaigns", None),
+            "CampaignService.UpdateCampaign": (f"{self.campaign}?update_mask=displayName", {"displayName": "n"}),
+            "CampaignService.PreviewAudience": (f"{self.campaign}:previewAudience", None),
+            "CampaignService.LaunchCampaign": (f"{self.campaign}:launch", {}),
+            "CampaignService.GetCampaignMetrics": (f"{self.campaign}:metrics", None),
+            "CampaignService.ListTouches": (f"{self.campaign}/waves/1/touches", None),
+            "OfferService.CreateOffer": (f"{institution}/offers?offer_id={new_id}", offer),
+            "OfferService.GetOffer": (f"{institution}/offers/o", None),
+            "OfferService.ListOffers": (f"{institution}/offers", None),
+            "ContactService.RecordContact": (f"{self.customer}/contacts:record", contact),
+            "ContactService.ListContacts": (f"{self.customer}/contacts", None),
+            "ContactService.ListInboxMessages": (f"{self.customer}/inboxMessages", None),
+            "ContactService.ReadInboxMessage": (f"{self.message}:read", {}),
+            "PermissionService.BatchSetPermissions": (f"{institution}/permissions:batchSet", {"permissions": [permission]}),
+            "PermissionService.ListPermissions": (f"{self.customer}/permissions", None),
+            "ContactPolicyService.CreateContactPolicyVersion": (f"contactPolicies/{self.bank}/versions", cap),
+            "ContactPolicyService.ListContactPolicyVersions": (f"contactPolicies/{self.bank}/versions", None),
+            "ReservationService.ReserveContacts": (f"{institution}/reservations:reserve", reserve),
+            "ProgramService.CreateProgram": (f"programs?program_id={new_id}", program),
+            "ProgramService.CreateEarnRuleVersion": (f"programs/{self.program}/earnRules/{new_id}/versions", rule),
+            "ProgramService.ListEarnRuleVersions": (f"programs/{self.program}/earnRules/-/versions", None),
+            "AccountService.OpenAccount": ("accounts:open", {"customer": self.customer}),
+            "AccountService.GetAccount": (self.account, None),
+            "AccountService.GetCustomerAccount": (f"{self.customer}/account", None),
+            "AccountService.LinkInstitution": (f"{self.account}/links", {"institution": institution}),
+            "AccountService.ListStatementLines": (f"{self.account}/statement", None),
+            "LedgerService.RedeemPoints": (f"{self.account}:redeem", redeem),
+            "LedgerService.GetOperation": (self.operation, None),
+        }
+        path, body = rows[method.name]
+        return f"/v1/{path}", body
+
+
+@pytest.fixture(scope="module")
+async def world(platform: Platform) -> AsyncIterator[World]:
+    mark = uuid.uuid4().hex[:8]
+    bank, shop, program, stranger = f"bank-{mark}", f"shop-{mark}", f"points-{mark}", f"other-{mark}"
+    async with platform.gateway() as gateway:
+        await found(gateway, bank, shop, program)
+        body = {"displayName": "o", "kind": "INSTITUTION_KIND_BANK", "timeZone": "UTC", "countryCode": "CZ"}
+        await gateway.post("/v1/institutions", gateway.token("operator"), body, institution_id=stranger)
+        channel, staff = gateway.token("channel", bank), gateway.token("staff", bank)
+        source = f"institutions/{bank}/sourceSystems/core"
+        ingested = await gateway.post(f"/v1/{source}/records:ingest", channel, record("c-1", "2026-01-01T00:00:00Z"))
+        customer = ingested["customer"]
+        body = {"customer": customer, "institutions": [f"institutions/{bank}"]}
+        account = (await patiently(lambda: gateway.post("/v1/accounts:open", channel, body)))["name"]
+        spent = {
+            "sourceSystem": source,
+            "sourceActivityKey": "a-1",
+            "sourceRecordKey": "c-1",
+            "detail": {
+                "occurredAt": "2026-07-01T10:00:00Z",
+                "transaction": {"amount": {"currencyCode": "CZK", "minorUnits": "-99900"}, "category": "grocery"},
+            },
+        }
+        await gateway.post("/v1/activities:record", channel, {"activities": [spent]})
+        permission = {
+            "customer": customer,
+            "channel": "CHANNEL_INBOX",
+            "purpose": "CONTACT_PURPOSE_MARKETING",
+            "state": "PERMISSION_STATE_GRANTED",
+            "stateTime": "2026-01-01T00:00:00Z",
+        }
+        await gateway.post(f"/v1/institutions/{bank}/permissions:batchSet", channel, {"permissions": [permission]})
+        offer = {"displayName": "o", "title": "t", "body": "b"}
+        await gateway.post(f"/v1/institutions/{bank}/offers", staff, offer, offer_id="o")
+        await platform.until_settled()
+        draft = {"displayName": "c", "offer": f"institutions/{bank}/offers/o", "channel": "CHANNEL_INBOX"}
+        campaign = (await gateway.post(f"/v1/institutions/{bank}/campaigns", staff, draft))["name"]
+        await gateway.post(f"/v1/{campaign}:launch", staff, {})
+        redeem = {"program": f"programs/{program}", "amountPoints": "5", "institution": f"institutions/{shop}"}
+        operation = (await gateway.post(f"/v1/{account}:redeem", channel, redeem))["name"]
+        await platform.until_settled()
+        inbox = await patiently(lambda: gateway.get(f"/v1/{customer}/inboxMessages", channel))
+        message = inbox["inboxMessages"][0]["name"]
+        yield World(platform, gateway, bank, shop, stranger, customer, account, campaign, operation, message, program)
+
+
+def test_every_method_with_an_object_check_has_a_row() -> None:
+    world = World(*itertools.repeat(None, 3), *itertools.repeat("x", 8))  # type: ignore[arg-type]
+    for method in METHODS:
+        if method.access.object_check in CHECKED:
+            world.request(method)
+
+
+def any_path(method: Method, world: World) -> tuple[str, Json | None]:
+    """The row of a method, or its template where it names nobody's object."""
+    try:
+        return world.request(method)
+    except KeyError:
+        return method.template.replace("=", "/").split("{")[0] if "{" not in method.template else _sample(method.template), {}
+
+
+def _sample(template: str) -> str:
+    """A path of a template whose variables name nobody's object."""
+    samples = {
+        "institutions/*": "institutions/some-bank",
+        "programs/*": "programs/some-points",
+        "scorecards/*": "scorecards/standard",
+    }
+    path = template.replace("{name=", "").replace("{parent=", "").replace("}", "").replace("versions/*", "versions/1")
+    for pattern, sample in samples.items():
+        path = path.replace(pattern, sample)
+    return path
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+async def test_without_a_token_or_with_a_wrong_one_nobody_comes_in(world: World, method: Method) -> None:
+    path, body = any_path(method, world)
+    assert (await world.call(method, None, path, body)).status_code == 401
+    assert (await world.call(method, "not.a.token", path, body)).status_code == 401
+    admitted = {options.PrincipalKind.Name(kind).removeprefix("PRINCIPAL_KIND_").lower() for kind in method.access.kinds}
+    for kind in KINDS:
+        institution = None if kind == "operator" else world.bank
+        scopes = tuple(method.access.scopes) if kind not in admitted else ("nothing.at-all",)
+        answer = await world.call(method, world.token(kind, institution, *scopes), path, body)
+        assert answer.status_code == 403, (kind, scopes, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "method",
+    [m for m in METHODS if m.access.object_check in CHECKED],
+    ids=lambda m: m.name,
+)
+async def test_another_institutions_object_is_not_there(world: World, method: Method) -> None:
+    path, body = world.request(method)
+    kinds = [options.PrincipalKind.Name(kind).removeprefix("PRINCIPAL_KIND_").lower() for kind in method.access.kinds]
+    for kind in kinds:
+        if kind in ("channel", "staff"):
+            theirs = await world.call(method, world.token(kind, world.stranger, *method.access.scopes), path, body)
+            assert theirs.status_code == 404, (kind, theirs.text)
+            assert world.bank not in theirs.json().get("title", "")
+    for kind in kinds:
+        if kind in ("channel", "staff", "operator"):
+            institution = None if kind == "operator" else world.bank
+            ours = await world.call(method, world.token(kind, institution, *method.access.scopes), path, body)
+            assert ours.status_code in (200, 409), (kind, ours.text)  # 409: a campaign that is launched already
+
+
+async def test_a_token_bound_to_one_customer_reaches_no_other(world: World, platform: Platform) -> None:
+    channel = world.gateway.token("channel", world.bank)
+    source = f"/v1/institutions/{world.bank}/sourceSystems/core/records:ingest"
+    other = (await world.gateway.post(source, channel, record(uuid.uuid4().hex, "2026-01-01T00:00:00Z")))["customer"]
+    await platform.until_settled()
+    bound = world.gateway.token("channel", world.bank, world.customer.removeprefix("customers/"))
+    get = Method("", "GET", "", options.Access())
+    for path in ("", "/holdings", "/ratings/alliance", "/contacts", "/inboxMessages", "/permissions"):
+        mine = await world.call(get, bound, f"/v1/{world.customer}{path}", None)
+        assert mine.status_code == 200, (path, mine.text)
+        theirs = await world.call(get, bound, f"/v1/{other}{path}", None)
+        assert theirs.status_code == 404, (path, theirs.text)
