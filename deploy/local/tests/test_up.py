@@ -11,7 +11,7 @@ import textwrap
 import asyncpg
 import pytest
 
-from concord_local import system
+from concord_local import nats, postgres, system
 from concord_local.stack import SERVICES, Stack
 
 # `python -m customer` in a program's run folder finds these first.
@@ -179,3 +179,17 @@ def test_a_taken_port_is_one_line(concord):
     assert failed.returncode == 1
     assert failed.stderr.startswith(f"Error: {listen} is taken")
     assert len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_servers_that_are_there_already_are_used(concord, state):
+    with postgres.temporary() as database, nats.temporary() as bus:
+        theirs = {f"CONCORD_{service.upper()}_DATABASE_URL": database.url("postgres") for service in SERVICES}
+        theirs["CONCORD_NATS_URL"] = bus.url()
+        started = concord("up", "-d", **theirs)
+        assert started.returncode == 0, started.stderr
+        assert set(pids(state)) == {*SERVICES, "issuer", "gateway"}
+        query = concord("psql", "loyalty", "-Atc", "select current_user", **theirs)
+        assert query.stdout.strip() == "postgres"
+        assert concord("down").returncode == 0
+        assert database.is_ready(database.pid or 0), "they go on when Concord stops"
+    assert not (state.folder / "postgres").exists()
