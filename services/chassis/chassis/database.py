@@ -16,7 +16,6 @@ else:
     Connection: TypeAlias = asyncpg.Connection
     Pool: TypeAlias = asyncpg.Pool
 
-CONNECTIONS_MIN = 2
 CONNECTIONS_MAX = 10
 CONNECT_SECONDS_MAX = 10.0
 STATEMENT_SECONDS_MAX = 30
@@ -63,7 +62,7 @@ class Database:
         database = cls()
         database.pool = await asyncpg.create_pool(
             url,
-            min_size=min(CONNECTIONS_MIN, connections_max),
+            min_size=0,
             max_size=connections_max,
             max_inactive_connection_lifetime=300.0,
             timeout=CONNECT_SECONDS_MAX,
@@ -78,7 +77,8 @@ class Database:
                 "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS_MAX}s",
             },
         )
-        return database
+        async with database.connection():  # says at once when the server cannot be reached
+            return database
 
     async def _read_epoch(self, connection: Connection) -> None:
         try:

@@ -224,11 +224,13 @@ def _has_rules(descriptor: Descriptor, seen: set[str]) -> bool:
 
 
 def _field_path(path: Any) -> str:
-    parts = []
-    for element in path.elements:
-        which = element.WhichOneof("subscript")
-        parts.append(element.field_name + (f"[{getattr(element, which)}]" if which else ""))
-    return ".".join(parts)
+    # The key of a map entry is left out: it may be personal.
+    return ".".join(
+        f"{element.field_name}[{element.subscript.value}]"
+        if element.subscript is not None and element.subscript.field == "index"
+        else element.field_name
+        for element in (path.elements if path is not None else ())
+    )
 
 
 def masked(method: Method, inner: Behaviour) -> Behaviour:

@@ -24,6 +24,9 @@ from prometheus_client import start_http_server
 from chassis.config import Settings
 
 FRAMES_MAX = 8
+# Errors whose text names parts of the program or the schema, never values.
+NAMING_ERRORS = (AttributeError, NameError, ImportError)
+SQLSTATE_CLASS_NAMING = "42"
 LATENCY_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 tracer = trace.get_tracer("concord")
@@ -58,7 +61,7 @@ def setup(name: str, settings: Settings) -> None:
         readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
     if settings.metrics_listen:
         host, port = settings.metrics_listen.rsplit(":", 1)
-        readers.append(PrometheusMetricReader())
+        readers.append(PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False))
         start_http_server(int(port), host)
     trace.set_tracer_provider(tracing)
     if readers:
@@ -107,10 +110,12 @@ def remote_span(traceparent: str | None) -> NonRecordingSpan | None:
 def failure_text(error: BaseException) -> str:
     """What went wrong and where, without the exception's own text, which may hold personal data."""
     name = type(error).__name__
-    for attribute in ("sqlstate", "constraint_name", "reason"):
+    for attribute in ("sqlstate", "table_name", "column_name", "constraint_name", "reason"):
         detail = getattr(error, attribute, None)
         if isinstance(detail, str):
             name += f" {detail}"
+    if isinstance(error, NAMING_ERRORS) or str(getattr(error, "sqlstate", "")).startswith(SQLSTATE_CLASS_NAMING):
+        name += f" ({error})"
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]
     return " < ".join([name, *(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames))])
 

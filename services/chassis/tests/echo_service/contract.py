@@ -10,9 +10,11 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
 
-import concord.common.v1.event_pb2
-import concord.options.v1.field_options_pb2
-import concord.options.v1.method_options_pb2  # noqa: F401 - puts what echo.proto imports into the pool
+import buf.validate.validate_pb2  # noqa: F401
+import concord.common.v1.event_pb2  # noqa: F401
+import concord.options.v1.field_options_pb2  # noqa: F401
+import concord.options.v1.method_options_pb2  # noqa: F401 - these put what echo.proto imports into the pool
+import google.api.annotations_pb2  # noqa: F401
 
 HERE = Path(__file__).parent
 PROTOS = HERE.parents[3] / "protos"
@@ -39,6 +41,7 @@ def message(name: str) -> Any:
 
 
 GetEchoRequest, Person, People = message("GetEchoRequest"), message("Person"), message("People")
+Birth = message("Birth")
 AddRequest, AddResponse = message("AddRequest"), message("AddResponse")
 CounterChanged, Added = message("CounterChanged"), message("Added")
 
