@@ -1,0 +1,261 @@
+"""The ledger's arithmetic: orders in, operations and entries out, exactly as if the orders came one after another.
+
+An order moves points of one programme between a member and a counterparty, by double entry. What becomes of it is an
+operation, also when it is refused. Everything here is pure: the store locks, reads and writes.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, TypeAlias
+
+HASH_OF_NOTHING = bytes(32)
+
+
+class OperationKind(StrEnum):
+    """What an operation is."""
+
+    EARN = "EARN"
+    REDEEM = "REDEEM"
+    REVERSE_EARN = "REVERSE_EARN"
+
+
+class Outcome(StrEnum):
+    """What became of it."""
+
+    POSTED = "POSTED"
+    INSUFFICIENT_POINTS = "INSUFFICIENT_POINTS"
+
+
+class AccountKind(StrEnum):
+    """Who owns a ledger account. An issuer's balance is negative: the points it stands for."""
+
+    MEMBER = "MEMBER"
+    ISSUER = "ISSUER"
+    PARTNER = "PARTNER"
+
+
+class AccountKey(NamedTuple):
+    """A ledger account: whose, and points of which programme. The owner is a member account's id or an institution's."""
+
+    owner: str
+    kind: AccountKind
+    program_id: str
+
+
+class Balance(NamedTuple):
+    """State of a ledger account; `version` counts its entries."""
+
+    balance_points: int = 0
+    version: int = 0
+
+
+class Entry(NamedTuple):
+    """One leg of an operation, with the state of its ledger account after it."""
+
+    key: AccountKey
+    version: int
+    amount_points: int
+    balance_points: int
+
+
+class RequestKey(NamedTuple):
+    """A caller asks once."""
+
+    caller: str
+    request_id: str
+
+
+class ActivityKey(NamedTuple):
+    """An activity earns, and is reversed, once in each programme."""
+
+    activity_id: uuid.UUID
+    program_id: str
+    kind: OperationKind
+
+
+OrderKey: TypeAlias = RequestKey | ActivityKey
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for. `key` makes it happen once; `content_hash` tells whether the same key asks for the same."""
+
+    operation_id: uuid.UUID
+    key: OrderKey
+    kind: OperationKind
+    account_id: uuid.UUID
+    program_id: str
+    institution_id: str
+    counterparty: AccountKey
+    amount_points: int
+    effective_time: datetime
+    content_hash: bytes = b""
+    reference: str = ""
+    rule: str = ""
+
+    @property
+    def member(self) -> AccountKey:
+        """The ledger account of the member."""
+        return AccountKey(str(self.account_id), AccountKind.MEMBER, self.program_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """An order and what became of it. `amount_points` is what moved, or what was refused; `shortfall_points` what a
+    reversal could not take back; `balance_points` the member's balance after it, or the one found."""
+
+    operation_id: uuid.UUID
+    key: OrderKey
+    kind: OperationKind
+    account_id: uuid.UUID
+    program_id: str
+    institution_id: str
+    amount_points: int
+    effective_time: datetime
+    content_hash: bytes
+    reference: str
+    rule: str
+    sequence: int
+    outcome: Outcome
+    balance_points: int
+    shortfall_points: int
+    post_time: datetime
+    hash: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReused:
+    """The same key came with other content: nothing happens."""
+
+    operation: Operation
+
+
+Result: TypeAlias = Operation | KeyReused
+
+
+class Head(NamedTuple):
+    """The end of the chain: the last operation's sequence and hash."""
+
+    sequence: int
+    hash: bytes
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a batch of orders comes to: a result for each order, and what is new."""
+
+    head: Head
+    results: list[Result] = field(default_factory=list)
+    operations: list[Operation] = field(default_factory=list)
+    entries: list[tuple[Operation, Entry]] = field(default_factory=list)
+    balances: dict[AccountKey, Balance] = field(default_factory=dict)
+    """New states of the ledger accounts that moved."""
+
+
+def post(
+    orders: Sequence[Order],
+    balances: Mapping[AccountKey, Balance],
+    known: Mapping[OrderKey, Operation],
+    head: Head,
+    now: datetime,
+) -> Batch:
+    """Decides orders in their order. A missing balance is zero.
+
+    Args:
+        orders: what is asked for; the same key may come twice.
+        balances: states of the ledger accounts they touch.
+        known: operations of the past with the same keys.
+        head: the end of the chain.
+        now: when they are posted.
+    """
+    batch = Batch(head)
+    decided = dict(known)
+    for order in orders:
+        earlier = decided.get(order.key)
+        if earlier is None:
+            decided[order.key] = operation = _decide(order, batch, balances, now)
+            batch.results.append(operation)
+        else:
+            batch.results.append(earlier if earlier.content_hash == order.content_hash else KeyReused(earlier))
+    return batch
+
+
+def _decide(order: Order, batch: Batch, balances: Mapping[AccountKey, Balance], now: datetime) -> Operation:
+    if order.amount_points <= 0:
+        raise ValueError("an order moves more than zero points")
+    member = batch.balances.get(order.member) or balances.get(order.member) or Balance()
+    change = _member_change(order, member.balance_points)
+    entries: list[Entry] = []
+    if change:
+        for key, amount in ((order.member, change), (order.counterparty, -change)):
+            state = batch.balances.get(key) or balances.get(key) or Balance()
+            entry = Entry(key, state.version + 1, amount, state.balance_points + amount)
+            batch.balances[key] = Balance(entry.balance_points, entry.version)
+            entries.append(entry)
+    moved = abs(change)
+    unhashed = Operation(
+        operation_id=order.operation_id,
+        key=order.key,
+        kind=order.kind,
+        account_id=order.account_id,
+        program_id=order.program_id,
+        institution_id=order.institution_id,
+        amount_points=moved or order.amount_points,
+        effective_time=order.effective_time,
+        content_hash=order.content_hash,
+        reference=order.reference,
+        rule=order.rule,
+        sequence=batch.head.sequence + 1,
+        outcome=Outcome.POSTED if change else Outcome.INSUFFICIENT_POINTS,
+        balance_points=member.balance_points + change,
+        shortfall_points=order.amount_points - moved if order.kind is OperationKind.REVERSE_EARN else 0,
+        post_time=now,
+    )
+    operation = _with_hash(unhashed, chain_hash(batch.head.hash, unhashed, entries))
+    batch.head = Head(operation.sequence, operation.hash)
+    batch.operations.append(operation)
+    batch.entries.extend((operation, entry) for entry in entries)
+    return operation
+
+
+def _member_change(order: Order, balance_points: int) -> int:
+    """Points the member gets (negative: gives); 0 when the order is refused."""
+    if order.kind is OperationKind.EARN:
+        return order.amount_points
+    if order.kind is OperationKind.REVERSE_EARN:
+        return -min(order.amount_points, balance_points)  # what is not there stays as the operation's shortfall
+    return -order.amount_points if balance_points >= order.amount_points else 0
+
+
+def _with_hash(operation: Operation, chained: bytes) -> Operation:
+    object.__setattr__(operation, "hash", chained)  # `replace` would build the whole operation twice on the hot path
+    return operation
+
+
+def chain_hash(previous: bytes, operation: Operation, entries: Iterable[Entry]) -> bytes:
+    """The hash that chains an operation, with its legs, to the one before. It covers everything but the reference, whose
+    content hash is in it: free text can be erased without breaking the chain."""
+    content = [
+        operation.sequence,
+        str(operation.operation_id),
+        [str(part) for part in operation.key],
+        operation.content_hash.hex(),
+        operation.kind,
+        operation.outcome,
+        str(operation.account_id),
+        operation.program_id,
+        operation.institution_id,
+        operation.amount_points,
+        operation.balance_points,
+        operation.shortfall_points,
+        operation.rule,
+        operation.effective_time.isoformat(),
+        operation.post_time.isoformat(),
+        sorted([*entry.key, entry.version, entry.amount_points, entry.balance_points] for entry in entries),
+    ]
+    return hashlib.sha256(previous + json.dumps(content, separators=(",", ":")).encode()).digest()

@@ -1,0 +1,192 @@
+"""Folds the customer service's events: who belongs to whom, which institutions exist, and what activities earn."""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from chassis import record_links
+from chassis.consumer import ReceivedEvent
+from chassis.ids import new_id
+from chassis.unit_of_work import UnitOfWork
+from concord.common.v1.event_pb2 import RecordLink
+from concord.customer.v1.customer_events_pb2 import ActivityRecorded, CustomerChanged, InstitutionChanged, RecordsMoved
+from loyalty.domain.earning import RuleVersion, Transaction, earn
+from loyalty.domain.ledger import (
+    AccountKey,
+    AccountKind,
+    ActivityKey,
+    Operation,
+    OperationKind,
+    Order,
+    OrderKey,
+)
+from loyalty.store import activities as activity_store
+from loyalty.store import ledger as ledger_store
+from loyalty.store import programs as program_store
+from loyalty.store.posting import post_locked
+
+TYPES = {
+    "concord.customer.v1.institution.changed": InstitutionChanged,
+    "concord.customer.v1.customer.updated": CustomerChanged,
+    "concord.customer.v1.customer.records_moved": RecordsMoved,
+    "concord.customer.v1.activity.recorded": ActivityRecorded,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the ledger needs of an activity: either a transaction, or the reversal of another activity."""
+
+    activity_id: uuid.UUID
+    record_id: uuid.UUID
+    institution_id: str
+    occurred_at: datetime
+    transaction: Transaction | None
+    reversed_activity_id: uuid.UUID | None
+
+
+async def fold_customer_events(unit: UnitOfWork, events: list[ReceivedEvent]) -> None:
+    """Applies a batch: projections first, because what an activity earns stands on them."""
+    messages = [event.message for event in events]
+    await _fold_institutions(unit, [message for message in messages if isinstance(message, InstitutionChanged)])
+    await record_links.fold(unit.connection, _links(messages))
+    activities = [_activity(message) for message in messages if isinstance(message, ActivityRecorded)]
+    await fold_activities(unit, [activity for activity in activities if activity is not None])
+
+
+async def _fold_institutions(unit: UnitOfWork, messages: Iterable[InstitutionChanged]) -> None:
+    states: dict[str, tuple[int, int]] = {}
+    for message in messages:
+        order = message.state_version.epoch, message.state_version.version
+        states[message.institution_id] = max(order, states.get(message.institution_id, order))
+    if states:
+        await program_store.fold_institutions(unit.connection, states)
+
+
+def _links(messages: Iterable[Any]) -> list[RecordLink]:
+    links: list[RecordLink] = []
+    for message in messages:
+        if isinstance(message, CustomerChanged | RecordsMoved):
+            links.extend(message.record_links)
+        elif isinstance(message, ActivityRecorded):
+            links.append(message.record_link)
+    return links
+
+
+def _activity(message: ActivityRecorded) -> Activity | None:
+    """What concerns the ledger; None for all other kinds of activities."""
+    detail = message.detail
+    occurred_at = detail.occurred_at.ToDatetime(UTC)
+    transaction = None
+    if detail.HasField("transaction"):
+        money = detail.transaction.amount
+        transaction = Transaction(money.currency_code, money.minor_units, detail.transaction.category, occurred_at)
+    elif not message.reversed_activity_id:
+        return None
+    return Activity(
+        activity_id=uuid.UUID(message.activity_id),
+        record_id=uuid.UUID(message.record_link.record_id),
+        institution_id=message.record_link.institution_id,
+        occurred_at=occurred_at,
+        transaction=transaction,
+        reversed_activity_id=uuid.UUID(message.reversed_activity_id) if transaction is None else None,
+    )
+
+
+async def fold_activities(unit: UnitOfWork, activities: Sequence[Activity]) -> None:
+    """Posts what activities earn and what their reversals take back, in the order of the stream.
+
+    An activity is decided once, for ever. A reversal that comes first decides its activity: that one earns nothing.
+    """
+    if not activities:
+        return
+    decided_ids = {activity.reversed_activity_id or activity.activity_id for activity in activities}
+    fresh = await activity_store.decide(unit.connection, decided_ids)
+    concerned = []
+    for activity in activities:
+        decides = activity.reversed_activity_id or activity.activity_id
+        if (decides in fresh) is (activity.transaction is not None):
+            concerned.append(activity)
+        fresh.discard(decides)
+    earnings, customers = await _earn_orders(unit, [activity for activity in concerned if activity.transaction])
+    reversed_ids = {activity.reversed_activity_id for activity in concerned if activity.reversed_activity_id}
+    if not earnings and not reversed_ids:
+        return
+    head = await ledger_store.lock_head(unit.connection)
+    known = await ledger_store.known_activities(unit.connection, earnings.keys() | reversed_ids)
+    earned = _earned(known, earnings)
+    issuers = await program_store.issuers(
+        unit.connection, {earning.program_id for all_of in earned.values() for earning in all_of}
+    )
+    orders: list[Order] = []
+    for activity in concerned:
+        if activity.reversed_activity_id is None:
+            orders += earnings.get(activity.activity_id, [])
+        else:
+            taken_back = earned.get(activity.reversed_activity_id, [])
+            orders += [_reverse(earning, activity, issuers[earning.program_id]) for earning in taken_back]
+    customers |= await activity_store.customers(unit.connection, {order.account_id for order in orders} - customers.keys())
+    await post_locked(unit, orders, customers, head, known)
+
+
+async def _earn_orders(
+    unit: UnitOfWork, activities: Sequence[Activity]
+) -> tuple[dict[uuid.UUID, list[Order]], dict[uuid.UUID, uuid.UUID]]:
+    """What each activity earns, and the customers of the accounts that get it."""
+    members = await activity_store.members(unit.connection, {activity.record_id for activity in activities}) if activities else {}
+    activities = [activity for activity in activities if activity.record_id in members]
+    if not activities:
+        return {}, {}
+    rules = await program_store.rules_of_institutions(unit.connection, {activity.institution_id for activity in activities})
+    orders: dict[uuid.UUID, list[Order]] = {}
+    for activity in activities:
+        assert activity.transaction is not None
+        earned = earn(rules.get(activity.institution_id, ()), activity.transaction)
+        if earned:
+            account_id = members[activity.record_id].account_id
+            orders[activity.activity_id] = [_earn(activity, account_id, points, rule) for points, rule in earned]
+    return orders, {member.account_id: member.customer_id for member in members.values()}
+
+
+def _earned(
+    known: Mapping[OrderKey, Operation], earnings: Mapping[uuid.UUID, list[Order]]
+) -> dict[uuid.UUID, list[Operation | Order]]:
+    """All that activities earned, in this batch or before it."""
+    earned: dict[uuid.UUID, list[Operation | Order]] = {activity_id: list(orders) for activity_id, orders in earnings.items()}
+    for operation in known.values():
+        if operation.kind is OperationKind.EARN and isinstance(operation.key, ActivityKey):
+            earned.setdefault(operation.key.activity_id, []).append(operation)
+    return earned
+
+
+def _earn(activity: Activity, account_id: uuid.UUID, points: int, rule: RuleVersion) -> Order:
+    return Order(
+        operation_id=new_id(),
+        key=ActivityKey(activity.activity_id, rule.program_id, OperationKind.EARN),
+        kind=OperationKind.EARN,
+        account_id=account_id,
+        program_id=rule.program_id,
+        institution_id=activity.institution_id,
+        counterparty=AccountKey(activity.institution_id, AccountKind.ISSUER, rule.program_id),
+        amount_points=points,
+        effective_time=activity.occurred_at,
+        rule=rule.name,
+    )
+
+
+def _reverse(earned: Operation | Order, reversal: Activity, issuer: str) -> Order:
+    assert isinstance(earned.key, ActivityKey)
+    return Order(
+        operation_id=new_id(),
+        key=ActivityKey(earned.key.activity_id, earned.program_id, OperationKind.REVERSE_EARN),
+        kind=OperationKind.REVERSE_EARN,
+        account_id=earned.account_id,
+        program_id=earned.program_id,
+        institution_id=earned.institution_id,
+        counterparty=AccountKey(issuer, AccountKind.ISSUER, earned.program_id),
+        amount_points=earned.amount_points,
+        effective_time=reversal.occurred_at,
+        rule=earned.rule,
+    )
