@@ -124,7 +124,8 @@ class Consumer:
         """Applies events that are not in the inbox yet, in one transaction; run again after a deadlock."""
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
-                return await self._apply_once(events)
+                await self._apply_once(events)
+                return
             except RETRYABLE_ERRORS:
                 if attempt == ATTEMPTS_MAX:
                     raise

@@ -120,10 +120,10 @@ def from_rpc(error: grpc.aio.AioRpcError) -> DomainError:
         if key != "grpc-status-details-bin" or not isinstance(value, bytes):
             continue
         for packed in Status.FromString(value).details:
-            if packed.Is(ErrorInfo.DESCRIPTOR):
+            if packed.type_url.endswith("/google.rpc.ErrorInfo"):
                 info = ErrorInfo.FromString(packed.value)
                 refusal.reason, refusal.metadata = info.reason, dict(info.metadata)
-            elif packed.Is(BadRequest.DESCRIPTOR):
+            elif packed.type_url.endswith("/google.rpc.BadRequest"):
                 request = BadRequest.FromString(packed.value)
                 refusal.field_violations = [(v.field, v.description) for v in request.field_violations]
     return refusal

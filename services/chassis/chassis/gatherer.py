@@ -81,10 +81,10 @@ class Gatherer(Generic[T, R]):
             for _, answer in batch:
                 answer.cancel()
             raise
-        for (_, future), answer in zip(batch, answers, strict=True):
+        for (_, future), result in zip(batch, answers, strict=True):
             if future.done():  # its caller went away
                 continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
+            if isinstance(result, Exception):
+                future.set_exception(result)
             else:
-                future.set_result(answer)
+                future.set_result(result)

@@ -23,7 +23,7 @@ _EXPIRED = {
 async def run(database: Database) -> None:
     """Cleans up every ten minutes, until cancelled."""
     while True:
-        await asyncio.sleep(EVERY_SECONDS * random.uniform(0.5, 1))  # noqa: S311 - replicas should not meet
+        await asyncio.sleep(EVERY_SECONDS * random.uniform(0.5, 1))
         await clean(database)
 
 

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import asyncpg
 import grpc
 import protovalidate
-from google.protobuf.descriptor import Descriptor
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
@@ -211,7 +210,7 @@ def validated(method: Method, inner: Behaviour) -> Behaviour:
     return handle
 
 
-def _has_rules(descriptor: Descriptor, seen: set[str]) -> bool:
+def _has_rules(descriptor: Any, seen: set[str]) -> bool:
     if descriptor.full_name in seen:
         return False
     seen.add(descriptor.full_name)

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from chassis.identity import Principal, PrincipalKind
@@ -36,7 +36,7 @@ def mask_for(message_class: type[Message]) -> Mask | None:
     return _mask_of(message_class.DESCRIPTOR) if _is_sensitive(message_class.DESCRIPTOR, frozenset()) else None
 
 
-def _is_sensitive(descriptor: Descriptor, seen: frozenset[str]) -> bool:
+def _is_sensitive(descriptor: Any, seen: frozenset[str]) -> bool:
     if descriptor.full_name in seen:
         return False
     seen |= {descriptor.full_name}
@@ -46,12 +46,12 @@ def _is_sensitive(descriptor: Descriptor, seen: frozenset[str]) -> bool:
     )
 
 
-def _sensitivity(field: FieldDescriptor) -> int:
+def _sensitivity(field: Any) -> int:
     return int(field.GetOptions().Extensions[options.sensitivity])
 
 
 @functools.cache
-def _mask_of(descriptor: Descriptor) -> Mask:
+def _mask_of(descriptor: Any) -> Mask:
     masked = [(field.name, _sensitivity(field), field) for field in descriptor.fields if _sensitivity(field)]
     inside = [
         field
@@ -77,7 +77,7 @@ def _mask_of(descriptor: Descriptor) -> Mask:
     return mask
 
 
-def _mask_field(message: Any, name: str, sensitivity: int, field: FieldDescriptor) -> None:
+def _mask_field(message: Any, name: str, sensitivity: int, field: Any) -> None:
     if field.type != FieldDescriptor.TYPE_STRING:
         message.ClearField(name)  # a date or a number has no masked form
     elif field.is_repeated:

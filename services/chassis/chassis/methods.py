@@ -39,7 +39,7 @@ def by_path(path: str) -> Method:
         KeyError: when no imported contract has it.
     """
     service_name, method_name = path.lstrip("/").split("/")
-    service = descriptor_pool.Default().FindServiceByName(service_name)  # type: ignore[no-untyped-call]
+    service = descriptor_pool.Default().FindServiceByName(service_name)
     descriptor = service.methods_by_name[method_name]
     access = descriptor.GetOptions().Extensions[method_options_pb2.access]
     return Method(
@@ -54,7 +54,7 @@ def by_path(path: str) -> Method:
 
 def of_service(service_name: str) -> list[Method]:
     """Every method of a proto service."""
-    service = descriptor_pool.Default().FindServiceByName(service_name)  # type: ignore[no-untyped-call]
+    service = descriptor_pool.Default().FindServiceByName(service_name)
     return [by_path(f"/{service_name}/{name}") for name in service.methods_by_name]
 
 

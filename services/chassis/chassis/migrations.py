@@ -1,6 +1,7 @@
 """Migrations: run once however many replicas start, each in its own transaction, with lock and statement timeouts."""
 
 import asyncio
+import contextlib
 import io
 from typing import Any
 
@@ -93,10 +94,8 @@ async def migrate(script_location: str, url: str) -> None:
 
 
 async def _make_lock_table(connection: Any) -> None:
-    try:
+    with contextlib.suppress(asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):  # made by another at the same moment
         await connection.execute(f"CREATE TABLE IF NOT EXISTS {LOCK_TABLE} (singleton integer PRIMARY KEY)")
-    except (asyncpg.UniqueViolationError, asyncpg.DuplicateTableError):
-        pass  # made by another at the same moment
     await connection.execute(f"INSERT INTO {LOCK_TABLE} VALUES (1) ON CONFLICT DO NOTHING")
 
 

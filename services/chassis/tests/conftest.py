@@ -5,11 +5,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from echo_service.service import SERVICE  # noqa: E402 - found by the line above
+from echo_service.service import SERVICE
 
-from chassis.command_line import ServiceDefinition  # noqa: E402
+from chassis.command_line import ServiceDefinition
 
 
 @pytest.fixture(scope="session")
 def service() -> ServiceDefinition:
-    return SERVICE
+    definition: ServiceDefinition = SERVICE
+    return definition

@@ -80,7 +80,14 @@ def test_resource_names():
     customer = uuid.uuid4()
     assert ids.resource_id(f"customers/{customer}", "customers") == customer
     assert ids.resource_segments("institutions/a/sourceSystems/b", "institutions", "sourceSystems") == ["a", "b"]
-    for wrong in ("", "customers/", "customers/x", f"customer/{customer}", f"customers/{customer}/x", f"customers/{customer.hex}"):
+    for wrong in (
+        "",
+        "customers/",
+        "customers/x",
+        f"customer/{customer}",
+        f"customers/{customer}/x",
+        f"customers/{customer.hex}",
+    ):
         with pytest.raises(InvalidArgument):
             ids.resource_id(wrong, "customers")
     assert ids.slug("north-bank", "institution_id") == "north-bank"
@@ -119,7 +126,10 @@ async def test_a_customer_exists_for_linked_institutions_only(database):
 @pytest.mark.parametrize(
     ("variables", "line"),
     [
-        ({"CONCORD_IDENTITY_KEYS": "{}"}, "CONCORD_DATABASE_URL is missing. Set it to postgresql://user:password@host:port/database."),
+        (
+            {"CONCORD_IDENTITY_KEYS": "{}"},
+            "CONCORD_DATABASE_URL is missing. Set it to postgresql://user:password@host:port/database.",
+        ),
         ({"CONCORD_DATABASE_URL": "mysql://x", "CONCORD_IDENTITY_KEYS": "{}"}, "CONCORD_DATABASE_URL is wrong"),
         (
             {"CONCORD_DATABASE_URL": "postgresql://x", "CONCORD_IDENTITY_KEYS": "{}", "CONCORD_TRACE_RATIO": "2"},

@@ -1,7 +1,7 @@
 """For tests: real PostgreSQL, real NATS, the service in this process. The fixtures are in `chassis.testing.fixtures`."""
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -71,9 +71,11 @@ class PublishedEvent:
     payload: bytes
     occurred_at: datetime
 
-    def message(self, message_class: type[M]) -> M:
+    def message(self, message_class: Callable[..., M]) -> M:
         """Its payload, decoded."""
-        return message_class.FromString(self.payload)
+        message = message_class()
+        message.ParseFromString(self.payload)
+        return message
 
 
 @dataclass

@@ -5,16 +5,16 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
+import google.api.annotations_pb2  # noqa: F401
 import grpc
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
 
 import buf.validate.validate_pb2  # noqa: F401
-import concord.common.v1.event_pb2  # noqa: F401
-import concord.options.v1.field_options_pb2  # noqa: F401
+import concord.common.v1.event_pb2
+import concord.options.v1.field_options_pb2
 import concord.options.v1.method_options_pb2  # noqa: F401 - these put what echo.proto imports into the pool
-import google.api.annotations_pb2  # noqa: F401
 
 HERE = Path(__file__).parent
 PROTOS = HERE.parents[3] / "protos"
@@ -68,7 +68,7 @@ def add_to_server(name: str) -> Any:
 class Stub:
     def __init__(self, channel: grpc.aio.Channel, name: str = ECHO) -> None:
         for method in descriptor_pool.Default().FindServiceByName(name).methods:
-            call = channel.unary_unary(
+            call: Any = channel.unary_unary(
                 f"/{name}/{method.name}",
                 request_serializer=lambda request: request.SerializeToString(),
                 response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,

@@ -68,6 +68,7 @@ async def add(unit: UnitOfWork, request: Any) -> Any:
         " DO UPDATE SET total = c.total + excluded.total, version = c.version + 1 RETURNING total, version",
         request.counter, request.amount,
     )  # fmt: skip
+    assert row is not None
     if row["total"] < 0:
         raise FailedPrecondition("BELOW_ZERO", "a counter is never negative")
     addition_id = new_id()
@@ -142,7 +143,7 @@ async def build(settings: Settings) -> Application:
     return Application(
         name="echo", settings=settings, database=database, commands=commands,
         servicers=[(pb.add_to_server(pb.ECHO), EchoServicer(database, commands))],
-        consumers=[Subscription(stream="echo", durable="echo", handler=fold, types={CHANGED: pb.CounterChanged, ADDED: pb.Added})],
+        consumers=[Subscription("echo", "echo", {CHANGED: pb.CounterChanged, ADDED: pb.Added}, fold)],
     )  # fmt: skip
 
 
