@@ -1,0 +1,66 @@
+"""The words of the customer master, numbered as in its contracts."""
+
+from enum import IntEnum
+
+
+class Attribute(IntEnum):
+    """What a source may state about a party. PARTY_KIND has no rank of its own."""
+
+    PARTY_KIND = 0
+    NAME = 1
+    BIRTH_DATE = 2
+    SEX = 3
+    IDENTIFIER = 4
+    PHONE = 5
+    EMAIL = 6
+    ADDRESS = 7
+    LANGUAGE = 8
+    TIME_ZONE = 9
+    OCCUPATION = 10
+
+
+class PartyKind(IntEnum):
+    """Kinds of parties."""
+
+    PERSON = 1
+    ORGANISATION = 2
+
+
+class IdentifierScheme(IntEnum):
+    """Schemes of identity documents and registrations."""
+
+    NATIONAL_ID = 1
+    PASSPORT = 2
+    PERMIT = 3
+    DRIVING_LICENCE = 4
+    ORGANISATION_REGISTRATION = 5
+    LEI = 6
+    TAX_NUMBER = 7
+
+
+class SurvivorshipRule(IntEnum):
+    """What decided for a value against its rivals, in the order of the rules."""
+
+    ONLY_VALUE = 1
+    VALID = 2
+    RANK = 3
+    RECENCY = 4
+    TIE = 5
+
+
+class ResolutionReason(IntEnum):
+    """Why a record belongs to its customer."""
+
+    NEW_CUSTOMER = 1
+    SOURCE_KEY = 2
+    IDENTITY_DOCUMENT = 3
+
+
+class Outcome(IntEnum):
+    """What became of an item of an intake."""
+
+    CREATED = 1
+    UPDATED = 2
+    UNCHANGED = 3
+    STALE = 4
+    REJECTED = 5

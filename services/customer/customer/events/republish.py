@@ -1,0 +1,76 @@
+"""What the customer master can say again from its tables. Links of records travel with the customers they belong to."""
+
+from uuid import UUID
+
+from chassis.database import Connection
+from chassis.outbox import Event
+from chassis.republish import Republisher
+from concord.customer.v1.activity_pb2 import ActivityDetail
+from customer import published
+from customer.store import activities as activity_store
+from customer.store import customers as customer_store
+from customer.store import holdings as holding_store
+from customer.store import institutions as institution_store
+from customer.store import records as record_store
+from customer.store.holdings import HolderRow
+
+Page = tuple[list[Event], str | None]
+
+
+async def _epoch(connection: Connection) -> int:
+    return await connection.fetchval("SELECT epoch FROM database_epoch") or 1
+
+
+async def institution_pages(connection: Connection, cursor: str, limit: int) -> Page:
+    """States of institutions."""
+    rows = await institution_store.list_institutions(connection, cursor, limit)
+    epoch = await _epoch(connection)
+    events = [published.institution_changed(row, epoch) for row in rows]
+    return events, rows[-1]["institution_id"] if len(rows) == limit else None
+
+
+async def customer_pages(connection: Connection, cursor: str, limit: int) -> Page:
+    """States of customers with the links of their records."""
+    # Versions are read before the records: a change between the two is published later under a higher version.
+    rows = await customer_store.page(connection, cursor, limit)
+    members = await record_store.visible(connection, [(row.customer_id, None) for row in rows])
+    epoch = await _epoch(connection)
+    events = [published.customer_changed(row, mine, epoch) for row, mine in zip(rows, members, strict=True)]
+    return events, str(rows[-1].customer_id) if len(rows) == limit else None
+
+
+async def holding_pages(connection: Connection, cursor: str, limit: int) -> Page:
+    """States of holdings."""
+    rows, holders = await holding_store.page(connection, cursor, limit)
+    epoch = await _epoch(connection)
+    mine: dict[UUID, list[HolderRow]] = {}
+    for holder in holders:
+        mine.setdefault(holder.holding_id, []).append(holder)
+    events = [published.holding_changed(row, mine.get(row.holding_id, []), epoch) for row in rows]
+    return events, str(rows[-1].holding_id) if len(rows) == limit else None
+
+
+async def activity_pages(connection: Connection, cursor: str, limit: int) -> Page:
+    """Activities, each under its own id again, with the present link of its record."""
+    rows = await activity_store.page(connection, cursor, limit)
+    epoch = await _epoch(connection)
+    events = [
+        published.activity_recorded(
+            row["activity_id"],
+            published.record_link(row["record_id"], row["institution_id"], row["customer_id"], row["link_version"], epoch),
+            f"institutions/{row['institution_id']}/sourceSystems/{row['source_system_id']}",
+            row["holding_id"],
+            ActivityDetail.FromString(row["payload"]),
+            row["occurred_at"],
+        )
+        for row in rows
+    ]
+    return events, str(rows[-1]["activity_id"]) if len(rows) == limit else None
+
+
+REPUBLISHERS = [
+    Republisher("institutions", institution_pages),
+    Republisher("customers", customer_pages),
+    Republisher("holdings", holding_pages),
+    Republisher("activities", activity_pages),
+]

@@ -1,0 +1,149 @@
+"""What the customer master publishes. No event holds a name, document, phone, e-mail, address or free text."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, cast
+from uuid import UUID
+
+from chassis.outbox import Event
+from concord.common.v1.event_pb2 import RecordLink, StateVersion
+from concord.common.v1.money_pb2 import Money
+from concord.customer.v1 import customer_events_pb2 as pb
+from concord.customer.v1.activity_pb2 import ActivityDetail
+from concord.customer.v1.attribute_pb2 import Attribute as ProtoAttribute
+from concord.customer.v1.attribute_pb2 import PartyKind, Sex
+from customer.domain.golden import golden
+from customer.domain.intake import activity_id as activity_id_of
+from customer.domain.vocabulary import Attribute
+from customer.messages import view
+from customer.store.customers import CustomerRow
+from customer.store.holdings import HolderRow, HoldingRow
+from customer.store.records import Member
+
+INSTITUTION_CHANGED = "concord.customer.v1.institution.changed"
+CUSTOMER_UPDATED = "concord.customer.v1.customer.updated"
+RECORDS_MOVED = "concord.customer.v1.customer.records_moved"
+HOLDING_CHANGED = "concord.customer.v1.holding.changed"
+ACTIVITY_RECORDED = "concord.customer.v1.activity.recorded"
+
+
+def institution_changed(row: Any, epoch: int) -> Event:
+    """The state of an institution; `row` is one of the table."""
+    message = pb.InstitutionChanged(
+        institution_id=row["institution_id"],
+        state_version=StateVersion(epoch=epoch, version=row["version"]),
+        kind=row["kind"],
+        time_zone=row["time_zone"],
+        country_code=row["country_code"],
+    )
+    return Event(INSTITUTION_CHANGED, aggregate_id=row["institution_id"], message=message)
+
+
+def record_link(record_id: UUID, institution_id: str, customer_id: UUID, version: int, epoch: int) -> RecordLink:
+    """Whose record it is."""
+    return RecordLink(
+        record_id=str(record_id),
+        institution_id=institution_id,
+        customer_id=str(customer_id),
+        state_version=StateVersion(epoch=epoch, version=version),
+    )
+
+
+def _link(member: Member, epoch: int) -> RecordLink:
+    return record_link(member.record_id, member.institution_id, member.customer_id, member.link_version, epoch)
+
+
+def customer_changed(row: CustomerRow, members: Sequence[Member], epoch: int) -> Event:
+    """The public state of a customer over all its records: no name, document, contact point or address."""
+    believed = golden([view(member) for member in members])
+    best = {attribute: values[0] for attribute, values in believed.items()}
+    kind, born, sex = best.get(Attribute.PARTY_KIND), best.get(Attribute.BIRTH_DATE), best.get(Attribute.SEX)
+    language, zone = best.get(Attribute.LANGUAGE), best.get(Attribute.TIME_ZONE)
+    address = best.get(Attribute.ADDRESS)
+    message = pb.CustomerChanged(
+        customer_id=str(row.customer_id),
+        state_version=StateVersion(epoch=epoch, version=row.version),
+        party_kind=kind.value if kind else PartyKind.PARTY_KIND_UNSPECIFIED,
+        birth_year=int(born.value[:4]) if born and born.valid else 0,
+        sex=sex.value if sex else Sex.SEX_UNSPECIFIED,
+        country_code=address.value.country_code if address else "",
+        administrative_area=address.value.administrative_area if address else "",
+        language_code=language.value if language else "",
+        time_zone=zone.value if zone and zone.valid else "",
+        attribute_qualities=[
+            pb.AttributeQuality(
+                attribute=cast("ProtoAttribute.ValueType", int(attribute)),
+                valid=value.valid,
+                rank=value.rank,
+                sources_agreeing_count=value.agreeing_count,
+                sources_conflicting_count=value.conflicting_count,
+                observe_time_seconds=int(value.record.observed_at.timestamp()),
+            )
+            for attribute, value in best.items()
+            if attribute != Attribute.PARTY_KIND
+        ],
+        record_links=[_link(member, epoch) for member in sorted(members, key=lambda member: member.record_id)],
+        merged_into_customer_id=str(row.merged_into) if row.merged_into else "",
+        create_time_seconds=int(row.create_time.timestamp()),
+    )
+    return Event(CUSTOMER_UPDATED, aggregate_id=str(row.customer_id), message=message)
+
+
+def records_moved(former: UUID, member: Member, reason: str, epoch: int) -> Event:
+    """A record went from one customer to another."""
+    message = pb.RecordsMoved(
+        from_customer_id=str(former),
+        to_customer_id=str(member.customer_id),
+        record_links=[_link(member, epoch)],
+        reason=reason,
+    )
+    return Event(RECORDS_MOVED, aggregate_id=str(member.customer_id), message=message)
+
+
+def holding_changed(row: HoldingRow, holders: Iterable[HolderRow], epoch: int) -> Event:
+    """The state of a holding."""
+    message = pb.HoldingChanged(
+        holding_id=str(row.holding_id),
+        state_version=StateVersion(epoch=epoch, version=row.version),
+        institution_id=row.institution_id,
+        kind=cast(Any, row.kind),
+        product_code=row.product_code,
+        open_date=row.open_date.isoformat(),
+        close_date=row.close_date.isoformat() if row.close_date else "",
+        amount=money(row.currency_code, row.amount_minor_units),
+        standing=cast(Any, row.standing),
+        holders=[
+            pb.Holder(
+                record_link=record_link(holder.record_id, holder.institution_id, holder.customer_id, holder.link_version, epoch),
+                role=cast(Any, holder.role),
+            )
+            for holder in holders
+        ],
+    )
+    return Event(HOLDING_CHANGED, aggregate_id=str(row.holding_id), message=message)
+
+
+def money(currency_code: str | None, minor_units: int | None) -> Money | None:
+    """An amount as it is stored; None for none."""
+    return None if currency_code is None else Money(currency_code=currency_code, minor_units=minor_units or 0)
+
+
+def activity_recorded(
+    activity_id: UUID,
+    link: RecordLink,
+    source_system: str,
+    holding_id: UUID | None,
+    detail: ActivityDetail,
+    occurred_at: datetime,
+) -> Event:
+    """An activity. The source system is its resource name."""
+    message = pb.ActivityRecorded(
+        activity_id=str(activity_id),
+        record_link=link,
+        source_system_id=source_system.rpartition("/")[2],
+        holding_id=str(holding_id) if holding_id else "",
+        detail=detail,
+    )
+    if detail.WhichOneof("kind") == "reversal":
+        message.reversed_activity_id = str(activity_id_of(source_system, detail.reversal.source_activity_key))
+    return Event(ACTIVITY_RECORDED, aggregate_id=str(activity_id), message=message, event_id=activity_id, occurred_at=occurred_at)

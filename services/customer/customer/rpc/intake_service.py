@@ -1,0 +1,99 @@
+"""IntakeService: records, holdings and activities from source systems."""
+
+from typing import Any
+
+from google.protobuf.message import Message
+
+from chassis.database import Database
+from chassis.gatherer import Gatherer
+from chassis.identity import current_principal, require_institution
+from chassis.ids import resource_segments
+from chassis.unit_of_work import Answer, Call, Commands, UnitOfWork
+from concord.customer.v1 import intake_service_pb2 as pb
+from concord.customer.v1.intake_service_pb2_grpc import IntakeServiceServicer
+from customer.domain.blind_index import BlindIndex
+from customer.rpc.callers import bound_customer, require_source_systems, require_unbound, unknown_source_system
+from customer.rpc.ingest_records import Stated, ingest
+from customer.rpc.record_activities import record
+from customer.rpc.upsert_holdings import upsert
+from customer.store import institutions as institution_store
+from customer.store import records as record_store
+
+GATHERED_RECORDS_MAX = 200
+
+
+class IntakeServicer(IntakeServiceServicer):
+    """Translates; the work is in `ingest_records`, `upsert_holdings` and `record_activities`."""
+
+    def __init__(self, database: Database, commands: Commands, index: BlindIndex) -> None:
+        self._database = database
+        self._commands = commands
+        self._index = index
+        self._gatherer: Gatherer[Call, Message] = Gatherer(self._ingest_calls, items_max=GATHERED_RECORDS_MAX)
+
+    async def IngestRecord(self, request: pb.IngestRecordRequest, context: Any) -> pb.IngestRecordResult:
+        principal = current_principal()
+        require_unbound(principal)
+        require_institution(principal, resource_segments(request.parent, "institutions", "sourceSystems", field="parent")[0])
+        answer = await self._gatherer.submit(self._commands.call(request))
+        assert isinstance(answer, pb.IngestRecordResult)
+        return answer
+
+    async def _ingest_calls(self, calls: list[Call]) -> list[Message | Exception]:
+        return await self._commands.run_many(calls, self._handle_ingest)
+
+    async def _handle_ingest(self, unit: UnitOfWork, calls: list[Call]) -> list[Answer]:
+        pairs = {call.request.parent: call.request.parent.split("/") for call in calls}
+        sources = await institution_store.find_source_systems(unit.connection, [(parts[1], parts[3]) for parts in pairs.values()])
+        known = [call for call in calls if call.request.parent in sources]
+        results = iter(
+            await ingest(unit, self._index, [Stated(sources[call.request.parent], call.request.source_record) for call in known])
+        )
+        return [next(results) if call.request.parent in sources else unknown_source_system(call.request.parent) for call in calls]
+
+    async def BatchIngestRecords(self, request: pb.BatchIngestRecordsRequest, context: Any) -> pb.BatchIngestRecordsResponse:
+        require_unbound(current_principal())
+
+        async def handler(unit: UnitOfWork) -> pb.BatchIngestRecordsResponse:
+            sources = await require_source_systems(unit.connection, unit.principal, [request.parent])
+            items = [Stated(sources[request.parent], source_record) for source_record in request.source_records]
+            return pb.BatchIngestRecordsResponse(results=await ingest(unit, self._index, items))
+
+        return await self._commands.run(request, handler)
+
+    async def LookupRecords(self, request: pb.LookupRecordsRequest, context: Any) -> pb.LookupRecordsResponse:
+        principal = current_principal()
+        async with self._database.connection() as connection:
+            source = (await require_source_systems(connection, principal, [request.parent]))[request.parent]
+            keys = {key: (source.number, self._index.source_key(source.name, key)) for key in request.source_record_keys}
+            found = await record_store.find_by_source_key(connection, keys.values())
+        only = bound_customer(principal)
+        response = pb.LookupRecordsResponse()
+        for key in request.source_record_keys:
+            known = found.get(keys[key])
+            if known is not None and only in (None, known.customer_id):
+                response.records.add(
+                    source_record_key=key,
+                    record=f"{source.name}/records/{known.record_id}",
+                    customer=f"customers/{known.customer_id}",
+                )
+        return response
+
+    async def BatchUpsertHoldings(self, request: pb.BatchUpsertHoldingsRequest, context: Any) -> pb.BatchUpsertHoldingsResponse:
+        require_unbound(current_principal())
+
+        async def handler(unit: UnitOfWork) -> pb.BatchUpsertHoldingsResponse:
+            sources = await require_source_systems(unit.connection, unit.principal, [request.parent])
+            results = await upsert(unit, self._index, sources[request.parent], request.source_holdings)
+            return pb.BatchUpsertHoldingsResponse(results=results)
+
+        return await self._commands.run(request, handler)
+
+    async def RecordActivities(self, request: pb.RecordActivitiesRequest, context: Any) -> pb.RecordActivitiesResponse:
+        async def handler(unit: UnitOfWork) -> pb.RecordActivitiesResponse:
+            names = {activity.source_system for activity in request.activities}
+            sources = await require_source_systems(unit.connection, unit.principal, names)
+            only = bound_customer(unit.principal)
+            return pb.RecordActivitiesResponse(results=await record(unit, self._index, sources, request.activities, only))
+
+        return await self._commands.run(request, handler)
