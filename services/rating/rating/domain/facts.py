@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime
 
 ALLIANCE = "alliance"
 WINDOW_MONTHS = 12
+MONTHS_OF_YEAR = 12
 DAYS_OF_YEAR = 365.25
 
 
@@ -80,12 +81,12 @@ class Facts:
 
 def month_of(day: date) -> int:
     """Months since the year 0: neighbours differ by one."""
-    return day.year * 12 + day.month - 1
+    return day.year * MONTHS_OF_YEAR + day.month - 1
 
 
 def first_day(month: int) -> date:
-    """The first day of a month."""
-    return date(month // 12, month % 12 + 1, 1)
+    """The first day of a month; of one before the calendar begins, its beginning."""
+    return date(month // MONTHS_OF_YEAR, month % MONTHS_OF_YEAR + 1, 1) if month >= MONTHS_OF_YEAR else date.min
 
 
 def last_complete_month(as_of: datetime) -> int:

@@ -30,6 +30,9 @@ TYPES = {
     "concord.customer.v1.activity.recorded": ActivityRecorded,
 }
 
+EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
+"""The driver takes the calendar's very first instant for minus infinity, which has no zone."""
+
 
 async def fold_customer_events(unit: UnitOfWork, events: list[ReceivedEvent]) -> None:
     """Applies a batch: links first, which also locks its records against two batches of one record at once."""
@@ -100,7 +103,7 @@ def _activity(message: ActivityRecorded) -> ActivityRow | None:
     kind = detail.WhichOneof("kind")
     if kind is None or kind not in _FACTS:
         return None
-    occurred_at = detail.occurred_at.ToDatetime(tzinfo=UTC)
+    occurred_at = max(EARLIEST, detail.occurred_at.ToDatetime(tzinfo=UTC))
     facts = _FACTS[kind](detail)
     return ActivityRow(
         activity_id=uuid.UUID(message.activity_id),

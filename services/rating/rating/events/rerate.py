@@ -1,10 +1,13 @@
 """Rates marked customers again, in the background. Several replicas share the marks."""
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from chassis import telemetry
+from chassis.database import is_unavailable
 from chassis.unit_of_work import Commands
 from rating.domain.facts import Facts
 from rating.domain.rating import Rating, rate
@@ -17,6 +20,8 @@ CUSTOMERS_MAX = 200
 CUSTOMERS_MARKED_MAX = 5000
 RATED_AT_ONCE_MAX = 25
 POLL_SECONDS = 0.25
+
+logger = logging.getLogger(__name__)
 
 
 class Rerater:
@@ -46,14 +51,30 @@ class Rerater:
         """Rates the customers marked longest ago; returns how many. Killed anywhere, their marks are claimed again later."""
         async with self._commands.unit() as unit:
             claim_id, claimed = await queue.claim(unit.connection, unit.now, unit.now - self._delay, CUSTOMERS_MAX)
-        if not claimed:
-            return 0
+        if claimed:
+            await self._rate_apart(claim_id, claimed)
+        return len(claimed)
+
+    async def _rate_apart(self, claim_id: uuid.UUID, claimed: Mapping[uuid.UUID, int]) -> None:
+        """Rates a batch; where one customer makes it fail, each alone. A mark that fails stays and is tried again later."""
+        try:
+            await self._rate(claim_id, claimed)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            if len(claimed) == 1:
+                logger.error("customers/%s cannot be rated: %s", next(iter(claimed)), telemetry.failure_text(error))
+                return
+            for customer_id, marks_count in claimed.items():
+                await self._rate_apart(claim_id, {customer_id: marks_count})
+
+    async def _rate(self, claim_id: uuid.UUID, claimed: Mapping[uuid.UUID, int]) -> None:
         async with self._commands.database.connection() as connection:  # after the claim: whatever it marks is seen here
             scorecard = await scorecards.active(connection)
-            loaded = await facts.load(connection, claimed)
+            loaded = await facts.load(connection, list(claimed))
         rated = await _rate_all(loaded, scorecard)
         async with self._commands.unit() as unit:
-            owned = await queue.still_claimed(unit.connection, claim_id, claimed)
+            owned = await queue.still_claimed(unit.connection, claim_id, list(claimed))
             current = await ratings.current(unit.connection, owned)
             changed = [
                 version
@@ -67,7 +88,6 @@ class Rerater:
                 former_level, former_stage = (former.rating.level, former.rating.stage) if former else (None, None)
                 unit.publish(rating_changed(version, former_level, former_stage, unit.epoch))
             await queue.settle(unit.connection, unit.now, {customer_id: claimed[customer_id] for customer_id in owned})
-        return len(claimed)
 
 
 async def _rate_all(

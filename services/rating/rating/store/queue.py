@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from chassis.database import Connection
 
-CLAIM_SECONDS = 60
+CLAIM_SECONDS = 30
 NOBODY = uuid.UUID(int=0)
 
 
@@ -18,7 +18,8 @@ async def mark(
     The links are locked until commit: a record cannot move away between this mark and the facts it is for. Links that are not
     known yet mark nobody; the event that brings the link does.
     """
-    await connection.execute(_MARK, sorted(customer_ids), sorted(record_ids), now)
+    if customer_ids or record_ids:
+        await connection.execute(_MARK, sorted(customer_ids), sorted(record_ids), now)
 
 
 async def claim(

@@ -189,14 +189,6 @@ async def test_a_worker_that_died_leaves_its_marks_to_the_next(running, master, 
 
 async def test_a_worker_that_lost_its_claim_writes_nothing(running, master, monkeypatch):
     await running.deliver(master.customer("anna", [master.link("r1", "anna")]))
-    load = ratings.current
-
-    async def slow(connection, customer_ids):
-        slow.asked.append(set(customer_ids))
-        return await load(connection, customer_ids)
-
-    slow.asked = []
-    monkeypatch.setattr(ratings, "current", slow)
     claim = queue.claim
 
     async def claim_and_lose(connection, *arguments):
@@ -206,9 +198,43 @@ async def test_a_worker_that_lost_its_claim_writes_nothing(running, master, monk
 
     monkeypatch.setattr(queue, "claim", claim_and_lose)
     await rerater(running).rate_step()
-    assert slow.asked == [set()]
     assert await versions_count(running) == 0
     assert await scalar(running, "SELECT count(*) FROM rerate_queue") == 1
+
+
+async def test_one_that_cannot_be_rated_holds_up_nobody(running, master, monkeypatch):
+    await running.deliver(*(master.customer(name, [master.link(f"r {name}", name)]) for name in ("anna", "ben", "carl")))
+    load = facts.load
+
+    async def load_or_fail(connection, customer_ids):
+        if master.id("ben") in customer_ids:
+            raise OverflowError
+        return await load(connection, customer_ids)
+
+    monkeypatch.setattr(facts, "load", load_or_fail)
+    assert await rerater(running).rate_step() == 3
+    assert {customer_id for customer_id, _ in await current(running, *map(master.id, ("anna", "ben", "carl")))} == {
+        master.id("anna"), master.id("carl"),
+    }  # fmt: skip
+    assert await queued(running) == {master.id("ben")}
+
+
+async def queued(running):
+    async with running.application.database.connection() as connection:
+        return {row["customer_id"] for row in await connection.fetch("SELECT customer_id FROM rerate_queue")}
+
+
+async def test_dates_at_the_ends_of_the_calendar_are_rated(running, master):
+    for customer, day in (("anna", "0001-01-01"), ("ben", "9999-12-31")):
+        link = master.link(f"r {customer}", customer)
+        await running.deliver(
+            master.customer(customer, [link], attributes=()),
+            master.holding(f"h {customer}", link, opened=day),
+            master.transaction(f"t {customer}", link, day, 2**62),
+            master.transaction(f"u {customer}", link, day, 2**62),
+        )
+    await rate_all(running)
+    assert len(await current(running, master.id("anna"), master.id("ben"))) == 4
 
 
 async def test_workers_side_by_side_rate_everybody_once(running, master):

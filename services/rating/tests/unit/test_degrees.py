@@ -111,14 +111,14 @@ def test_a_rating_has_all_six_degrees_in_order_and_every_fact_has_a_text(facts):
 
 @given(st.lists(st.integers(-5000, 20_000), min_size=2, max_size=2).map(sorted))
 def test_contribution_rises_with_the_result(results):
-    low, high = (degrees.contribution(_with_margin(result), SCORECARD).value for result in results)
+    low, high = (value_of(degrees.contribution(_with_margin(result), SCORECARD)) for result in results)
     assert low <= high
 
 
 @given(st.lists(st.integers(0, 1_000_000), min_size=2, max_size=2).map(sorted))
 def test_credit_falls_with_the_default_probability(probabilities):
     scores = [RiskScore(AS_OF, uuid.UUID(int=1), ppm) for ppm in probabilities]
-    better, worse = (degrees.credit(replace(EMPTY, risk_score=score), SCORECARD).value for score in scores)
+    better, worse = (value_of(degrees.credit(replace(EMPTY, risk_score=score), SCORECARD)) for score in scores)
     assert better >= worse
 
 
@@ -127,11 +127,11 @@ def test_loyalty_rises_with_tenure_and_products(one, other, kinds_count):
     early, late = sorted([one, other])
     holdings = tuple(Holding(f"kind {i}", late, None) for i in range(kinds_count))
     values = [
-        degrees.loyalty(replace(EMPTY, holdings=(Holding("kind 0", opened, None), *holdings)), SCORECARD).value
+        value_of(degrees.loyalty(replace(EMPTY, holdings=(Holding("kind 0", opened, None), *holdings)), SCORECARD))
         for opened in (late, early)
     ]
     more = (Holding("kind 0", early, None), *holdings, Holding("new kind", late, None))
-    values.append(degrees.loyalty(replace(EMPTY, holdings=more), SCORECARD).value)
+    values.append(value_of(degrees.loyalty(replace(EMPTY, holdings=more), SCORECARD)))
     assert values == sorted(values)
 
 
@@ -217,6 +217,12 @@ def test_the_piecewise_map_meets_its_points_and_is_constant_outside():
 
 
 EMPTY = Facts(scope=ALLIANCE, as_of=AS_OF)
+
+
+def value_of(degree) -> float:
+    """The value of a degree that must have one."""
+    assert degree.value is not None
+    return float(degree.value)
 
 
 def _with_margin(result):
