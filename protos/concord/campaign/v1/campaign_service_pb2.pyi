@@ -224,7 +224,7 @@ Global___TouchState: _TypeAlias = TouchState  # noqa: Y015
 
 @_typing.final
 class Campaign(_message.Message):
-    """A campaign of one institution."""
+    """A campaign of one institution. What is REQUIRED may be left out of an update, which then keeps it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
