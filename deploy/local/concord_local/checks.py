@@ -37,6 +37,7 @@ def _check(service: str, database_url: str, state: State) -> str:
         return f"has no {service}/__main__.py"
     told = {"CONCORD_DATABASE_URL": database_url, "CONCORD_IDENTITY_KEYS": str(state.identities)}
     told["CONCORD_IDENTITY_PRIVATE_KEY"] = str(state.private_key(service))
+    told["CONCORD_CUSTOMER_INDEX_KEY"] = str(state.index_key)
     for arguments in (["migrate"], ["migrate", "--check"]):
         done = subprocess.run(
             [sys.executable, "-m", service, *arguments],

@@ -128,6 +128,8 @@ class Stack:
             return told | {"CONCORD_HTTP_LISTEN": self.http_listen, "CONCORD_GATEWAY_ISSUERS": str(self.state.issuers)}
         if serves:
             told["CONCORD_GRPC_LISTEN"] = told[f"CONCORD_TARGET_{signer.upper()}"]
+        if signer == "customer":
+            told.setdefault("CONCORD_CUSTOMER_INDEX_KEY", str(self.state.index_key))
         return told | {"CONCORD_DATABASE_URL": self.database_url(signer), "CONCORD_NATS_URL": self.nats_url(signer)}
 
     def psql(self, service: str) -> tuple[list[str], dict[str, str]]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from concord_local.nats import password
 
 IDENTITY_ALGORITHM = "Ed25519"
 ISSUER_ALGORITHM = "ES256"
+INDEX_KEY_BYTES = 32
 
 
 def project() -> Path:
@@ -90,12 +92,19 @@ class State:
         if not self.private_key("issuer").exists():
             signer = ECKey.generate_key("P-256", {"kid": "issuer-1", "alg": ISSUER_ALGORITHM, "use": "sig"})
             system.write_private(self.private_key("issuer"), json.dumps(signer.as_dict(private=True)))
+        if not self.index_key.exists():
+            system.write_private(self.index_key, secrets.token_hex(INDEX_KEY_BYTES))
         issuer = ECKey.import_key(json.loads(self.private_key("issuer").read_text()))
         system.write_private(self.issuer_keys, json.dumps({"keys": [issuer.as_dict(private=False)]}))
 
     def private_key(self, name: str) -> Path:
         """The file with the private key of the gateway, a service or the issuer, as a JSON Web Key."""
         return self.keys / f"{name}.json"
+
+    @property
+    def index_key(self) -> Path:
+        """The file with the key of the customer master's search keys; without it nothing that is stored is found again."""
+        return self.keys / "customer-index.hex"
 
     @property
     def identities(self) -> Path:
