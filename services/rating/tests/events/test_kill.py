@@ -4,8 +4,11 @@ import asyncio
 import os
 import random
 import sys
+from asyncio.subprocess import PIPE
 
+import asyncpg
 import pytest
+import pytest_asyncio
 
 from chassis import bus
 from chassis.republish import rebuild
@@ -15,7 +18,7 @@ from rating.wiring import SERVICE
 
 CUSTOMERS_COUNT = 60
 ACTIVITIES_COUNT = 6000
-KILLS_COUNT = 4
+KILLS_COUNT = 6
 FACTS = "SELECT md5(string_agg(a::text, ',' ORDER BY activity_id)) FROM activities a"
 
 
@@ -37,9 +40,16 @@ def history(master):
     return events
 
 
+@pytest_asyncio.fixture
+async def jetstream(settings, nats_server):
+    connected = await bus.connect(settings.model_copy(update={"nats_url": nats_server.url()}), "tests")
+    yield connected.jetstream
+    await connected.client.close()
+
+
 @pytest.mark.soak  # what a killed process had in hand comes again after JetStream's 30 seconds
 @pytest.mark.faults
-async def test_killed_again_and_again(start, settings, nats_server, master):
+async def test_killed_again_and_again(start, settings, nats_server, jetstream, master):
     events = history(master)
     running = await start(nats=True, rerate_paused=True)
     database = running.application.database
@@ -49,8 +59,7 @@ async def test_killed_again_and_again(start, settings, nats_server, master):
     await rebuild(database, SERVICE.projections, ["customer/rating"])
     await running.server.stop(grace_seconds=0)
 
-    connected = await bus.connect(settings.model_copy(update={"nats_url": nats_server.url()}), "tests")
-    publishing = asyncio.create_task(publish_all(connected.jetstream, events))
+    publishing = asyncio.create_task(publish_all(jetstream, events))
     environment = os.environ | {
         "CONCORD_DATABASE_URL": settings.database_url,
         "CONCORD_IDENTITY_KEYS": settings.identity_keys,
@@ -58,12 +67,17 @@ async def test_killed_again_and_again(start, settings, nats_server, master):
         "CONCORD_NATS_URL": nats_server.url(),
         "CONCORD_RERATE_DELAY_MS": "0",
     }
+    connection = await asyncpg.connect(settings.database_url)
     chance = random.Random(1)
     for _ in range(KILLS_COUNT):
-        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "rating", "serve", env=environment)
-        await asyncio.sleep(1.5 + chance.random())
+        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "rating", "serve", env=environment, stderr=PIPE)
+        assert process.stderr is not None
+        await process.stderr.readline()  # it serves
+        await asyncio.sleep(chance.uniform(0.1, 1.5))
         process.kill()
-        await process.wait()
+        await process.communicate()
+        await connection.execute("UPDATE rerate_queue SET claimed_until = now()")  # as if the dead one's time were over
+    await connection.close()
     await publishing
     calm = await start(nats=True)
     database = calm.application.database
@@ -79,7 +93,6 @@ async def test_killed_again_and_again(start, settings, nats_server, master):
         assert await connection.fetchval("SELECT count(*) FROM dead_letters") == 0
         published = await connection.fetchrow("SELECT count(*), count(DISTINCT (aggregate_id, payload)) FROM outbox")
         assert published[0] == published[1] == await connection.fetchval("SELECT count(*) FROM rating_versions")
-    await connected.client.close()
 
 
 async def in_peace(running, events):
