@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -35,7 +36,7 @@ def touch_name(touch_id: str, institution: str = "northbank") -> str:
 
 
 def reserve_request(items, institution="northbank", purpose=MARKETING, request_id=None, **changes):
-    fields = {
+    fields: dict[str, Any] = {
         "parent": f"institutions/{institution}",
         "channel": CHANNEL_INBOX,
         "purpose": purpose,
@@ -72,7 +73,7 @@ def at(instant) -> Timestamp:
 
 
 def record_request(customer: str, instant, **changes):
-    fields = {
+    fields: dict[str, Any] = {
         "parent": f"customers/{customer}",
         "direction": contacts_pb.CONTACT_DIRECTION_OUTBOUND,
         "channel": 7,
@@ -133,7 +134,7 @@ class World:
         return stub_class(channel)
 
     @property
-    def campaign(self) -> ReservationServiceStub:
+    def campaign(self) -> Any:
         """The campaign service, calling for itself."""
         return self.stub(ReservationServiceStub, kind=PrincipalKind.SERVICE, client="campaign")
 

@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ WEEK = timedelta(days=7)
 
 
 def desk(purpose=Purpose.MARKETING, **changes):
-    fields = {
+    fields: dict[str, Any] = {
         "wanted": Slot("north", 1, purpose, NOW),
         "caps": [Cap(2, WEEK)],
         "known": {},
