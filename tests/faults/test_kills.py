@@ -132,7 +132,7 @@ class Load:
                 answer = await self.gateway.post(f"/v1/{account}:redeem", token, body, request_id=key)
                 self.history.redemptions[key] = (account, body, answer)
             except Problem as problem:
-                if problem.body.get("code") != "INSUFFICIENT_POINTS":
+                if problem.body.get("reason") != "INSUFFICIENT_POINTS":
                     raise
                 self.history.refused[key] = (account, body)
 
@@ -206,7 +206,7 @@ async def check_acknowledged(load: Load) -> None:
     for key, (account, body) in list(history.refused.items())[:20]:
         with pytest.raises(Problem) as again:
             await gateway.post(f"/v1/{account}:redeem", channel, body, request_id=key)
-        assert again.value.body["code"] == "INSUFFICIENT_POINTS", "a refusal is stored: more points later change nothing"
+        assert again.value.body["reason"] == "INSUFFICIENT_POINTS", "a refusal is stored: more points later change nothing"
 
     redeemed: dict[str, int] = {}
     for account, body, _ in history.redemptions.values():

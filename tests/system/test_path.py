@@ -96,10 +96,10 @@ async def test_one_customer_through_all_five_services(platform: Platform) -> Non
         assert operation == await gateway.post(f"/v1/{account}:redeem", channel, redeem, request_id=key), "a retry is the same"
         with pytest.raises(Problem) as reused:
             await gateway.post(f"/v1/{account}:redeem", channel, {**redeem, "amountPoints": "701"}, request_id=key)
-        assert (reused.value.status, reused.value.body["code"]) == (422, "REQUEST_ID_REUSED")
+        assert (reused.value.status, reused.value.body["reason"]) == (422, "REQUEST_ID_REUSED")
         with pytest.raises(Problem) as poor:
             await gateway.post(f"/v1/{account}:redeem", channel, {**redeem, "amountPoints": "1801"})
-        assert (poor.value.status, poor.value.body["code"]) == (409, "INSUFFICIENT_POINTS")
+        assert (poor.value.status, poor.value.body["reason"]) == (409, "INSUFFICIENT_POINTS")
         lines = (await gateway.get(f"/v1/{account}/statement", channel))["statementLines"]
         assert [(line["amountPoints"], line["balancePoints"]) for line in lines] == [("-700", "1800"), ("2500", "2500")]
 

@@ -32,7 +32,7 @@ class Problem(Exception):
         self.status = int(body.get("status", 0))
         self.body = body
         fields = "; ".join(f"{error.get('field')}: {error.get('description')}" for error in body.get("errors", []))
-        super().__init__(f"{path} answered {self.status} {body.get('code', '')}: {body.get('detail', '')} {fields}".strip())
+        super().__init__(f"{path} answered {self.status} {body.get('reason', '')}: {body.get('detail', '')} {fields}".strip())
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Gateway:
         try:
             await self.post(path, token, body, **parameters)
         except Problem as problem:
-            if problem.body.get("code", "").endswith("ALREADY_EXISTS") or problem.status == httpx.codes.CONFLICT:
+            if problem.body.get("reason", "").endswith("ALREADY_EXISTS") or problem.status == httpx.codes.CONFLICT:
                 return False
             raise
         return True

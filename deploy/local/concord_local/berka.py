@@ -109,7 +109,7 @@ async def _redeem(gateway: Gateway, token: str, accounts: list[str], display: Di
         try:
             await gateway.post(f"/v1/{account}:redeem", token, body, request_id=f"berka-redeem-{account}")
         except Problem as problem:
-            if problem.body.get("code") != "INSUFFICIENT_POINTS":
+            if problem.body.get("reason") != "INSUFFICIENT_POINTS":
                 raise
         task.advance()
 

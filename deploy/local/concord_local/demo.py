@@ -250,7 +250,7 @@ async def _redeem(gateway: Gateway, accounts: dict[str, str], display: Display) 
             done["posted"] += 1
             done["points"] += points
         except Problem as problem:
-            if problem.body.get("code") != "INSUFFICIENT_POINTS":
+            if problem.body.get("reason") != "INSUFFICIENT_POINTS":
                 raise
         task.advance()
 
