@@ -2,16 +2,18 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import cache
-from typing import Any
+from math import floor
+from typing import Any, cast
 from uuid import UUID
 from zoneinfo import available_timezones
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from concord.customer.v1 import customer_service_pb2 as pb
+from concord.customer.v1.attribute_pb2 import Attribute as ProtoAttribute
 from concord.customer.v1.party_pb2 import Party
 from customer.domain import contact_points, identity_documents, names
 from customer.domain.blind_index import BlindIndex
@@ -39,7 +41,7 @@ _REPEATED_FIELDS = {Attribute.IDENTIFIER: "identifiers", Attribute.PHONE: "phone
 
 def timestamp(instant: datetime) -> Timestamp:
     """An instant as protobuf has it."""
-    return Timestamp(seconds=int(instant.replace(microsecond=0).timestamp()), nanos=instant.microsecond * 1000)
+    return Timestamp(seconds=floor(instant.timestamp()), nanos=instant.microsecond * 1000)
 
 
 # ---- what a source says
@@ -186,51 +188,61 @@ def time_zones() -> frozenset[str]:
 
 def customer(customer_id: UUID, members: Sequence[Member]) -> pb.Customer:
     """The golden customer over the records that the caller may see; at least one."""
-    message = pb.Customer(name=f"customers/{customer_id}", etag=_etag(members))
-    provenances = message.provenances
+    members = sorted(members, key=lambda member: member.record_id)
+    # Most values of a customer come from a few records: what is said of each record is made once.
+    origins = {
+        member.record_id: pb.Provenance(
+            source_system=member.source_system, record=member.name, observe_time=timestamp(member.observe_time)
+        )
+        for member in members
+    }
+    message = pb.Customer(
+        name=f"customers/{customer_id}",
+        etag=_etag(members),
+        create_time=timestamp(min(member.create_time for member in members)),
+        update_time=timestamp(max(member.update_time for member in members)),
+        linked_records=[
+            pb.LinkedRecord(
+                record=member.name,
+                observe_time=origins[member.record_id].observe_time,
+                resolution_reason=ResolutionReason(member.resolution_reason).name,
+            )
+            for member in members
+        ],
+    )
     for attribute, values in golden([view(member) for member in members]).items():
         field = _SINGLE_FIELDS.get(attribute)
         if field is None:
             field = _REPEATED_FIELDS[attribute]
             getattr(message, field).extend([believed.value for believed in values])
             for place, believed in enumerate(values):
-                _add_provenance(provenances, f"{field}[{place}]", attribute, believed)
+                _add_provenance(message, origins, f"{field}[{place}]", attribute, believed)
             continue
         best = values[0]
         if attribute in (Attribute.NAME, Attribute.ADDRESS):
             getattr(message, field).CopyFrom(best.value)
         else:
             setattr(message, field, best.value)
-        _add_provenance(provenances, field, attribute, best)
-    for member in sorted(members, key=lambda member: member.record_id):
-        message.linked_records.add(
-            record=member.name,
-            observe_time=timestamp(member.observe_time),
-            resolution_reason=ResolutionReason(member.resolution_reason).name,
-        )
-    message.create_time.CopyFrom(timestamp(min(member.create_time for member in members)))
-    message.update_time.CopyFrom(timestamp(max(member.update_time for member in members)))
+        _add_provenance(message, origins, field, attribute, best)
     return message
 
 
-def _add_provenance(provenances: Any, field: str, attribute: Attribute, believed: Believed) -> None:
-    record = believed.record
-    provenances.add(
-        field=field,
-        attribute=attribute,
-        source_system=record.source_system,
-        record=f"{record.source_system}/records/{record.record_id}",
-        observe_time=timestamp(record.observed_at),
-        rank=believed.rank,
-        rule=believed.rule,
-        rivals_count=believed.rivals_count,
-    )
+def _add_provenance(
+    message: pb.Customer, origins: Mapping[UUID, pb.Provenance], field: str, attribute: Attribute, believed: Believed
+) -> None:
+    provenance = message.provenances.add()
+    provenance.CopyFrom(origins[believed.record.record_id])
+    provenance.field = field
+    provenance.attribute = cast("ProtoAttribute.ValueType", attribute)
+    provenance.rank = believed.rank
+    provenance.rule = cast("pb.SurvivorshipRule.ValueType", believed.rule)
+    provenance.rivals_count = believed.rivals_count
 
 
 def _etag(members: Sequence[Member]) -> str:
     """Of the states, links and ranks that the caller sees: it does not move when others' records do."""
-    parts = sorted(
-        f"{member.record_id.hex}:{member.state_number}:{member.link_version}:{member.ranks_version}:{member.observe_time.timestamp()}"
+    seen = [
+        (member.record_id.int, member.state_number, member.link_version, member.ranks_version, member.observe_time.timestamp())
         for member in members
-    )
-    return f'"{hashlib.blake2b(";".join(parts).encode(), digest_size=ETAG_BYTES).hexdigest()}"'
+    ]
+    return f'"{hashlib.blake2b(repr(seen).encode(), digest_size=ETAG_BYTES).hexdigest()}"'

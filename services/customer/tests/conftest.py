@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from chassis.command_line import ServiceDefinition
 from chassis.identity import PrincipalKind
 from chassis.testing import Running
@@ -14,7 +16,6 @@ from concord.customer.v1 import intake_service_pb2 as intake_pb
 from concord.customer.v1.customer_service_pb2_grpc import CustomerServiceStub
 from concord.customer.v1.institution_service_pb2_grpc import InstitutionServiceStub
 from concord.customer.v1.intake_service_pb2_grpc import IntakeServiceStub
-from google.protobuf.timestamp_pb2 import Timestamp
 
 os.environ["CONCORD_CUSTOMER_INDEX_KEY"] = "5e" * 32
 

@@ -16,6 +16,8 @@ _HAN_LETTER = re.compile(f"[{_HAN}]")
 
 def folded(text: str) -> str:
     """Without case, accents, width and needless spaces: `Ｎovák ` is `novak`."""
+    if text.isascii():
+        return " ".join(text.casefold().split())
     decomposed = unicodedata.normalize("NFKD", text).casefold()
     plain = "".join(letter for letter in decomposed if not unicodedata.combining(letter))
     return " ".join(unicodedata.normalize("NFKC", plain).split())

@@ -113,7 +113,8 @@ FROM holders h JOIN records r USING (record_id) WHERE h.holding_id = ANY($1::uui
 _FIND_BY_SOURCE_KEY = """
 SELECT h.source_system_number, h.source_key, h.holding_id
 FROM unnest($1::int[], $2::bytea[]) AS wanted (number, key)
-    JOIN holdings h ON h.source_system_number = wanted.number AND h.source_key = wanted.key
+    CROSS JOIN LATERAL (
+        SELECT * FROM holdings WHERE source_system_number = wanted.number AND source_key = wanted.key OFFSET 0) h
 """
 _WRITE = f"""
 INSERT INTO holdings ({", ".join(_COLUMNS)})

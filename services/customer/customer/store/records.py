@@ -96,7 +96,7 @@ async def visible(connection: Connection, wanted: Sequence[tuple[UUID, str | Non
 
 
 async def lock_by_source_key(connection: Connection, wanted: Iterable[tuple[int, bytes]]) -> list[Member]:
-    """The records with these (source system, key hash), locked in the order of their ids."""
+    """The records with these (source system, key hash), locked in that order."""
     columns = [list(column) for column in zip(*sorted(wanted), strict=True)]
     return [_member(row) for row in await connection.fetch(_LOCK_BY_SOURCE_KEY, *columns)]
 
@@ -169,24 +169,28 @@ _COLUMNS = """
     r.resolution_reason, r.state_number, r.content_hash, r.observe_time, r.party, r.create_time, r.update_time,
     s.default_rank, s.attribute_ranks, s.version
 """
+# Sub-queries that cannot be flattened (FOR UPDATE, OFFSET 0) make the plan one index look-up for each wanted row. Left free, a plan
+# prepared while the table was small joins in ways that become slow by the square while a first load fills it.
 _VISIBLE = f"""
 SELECT {_COLUMNS}, wanted.place
 FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS wanted (customer_id, institution_id, place)
-    JOIN records r ON r.customer_id = wanted.customer_id
-        AND (wanted.institution_id IS NULL OR r.institution_id = wanted.institution_id)
+    CROSS JOIN LATERAL (
+        SELECT * FROM records WHERE customer_id = wanted.customer_id
+            AND (wanted.institution_id IS NULL OR institution_id = wanted.institution_id) OFFSET 0) r
     JOIN source_systems s ON s.source_system_number = r.source_system_number
 """
 _LOCK_BY_SOURCE_KEY = f"""
 SELECT {_COLUMNS}
-FROM records r JOIN source_systems s ON s.source_system_number = r.source_system_number
-WHERE (r.source_system_number, r.source_key) IN (SELECT * FROM unnest($1::int[], $2::bytea[]))
-ORDER BY r.record_id
-FOR UPDATE OF r
+FROM unnest($1::int[], $2::bytea[]) AS wanted (number, key)
+    CROSS JOIN LATERAL (
+        SELECT * FROM records WHERE source_system_number = wanted.number AND source_key = wanted.key FOR UPDATE) r
+    JOIN source_systems s ON s.source_system_number = r.source_system_number
 """
 _FIND_BY_SOURCE_KEY = """
 SELECT r.source_system_number, r.source_key, r.record_id, r.customer_id, r.institution_id, r.link_version
 FROM unnest($1::int[], $2::bytea[]) AS wanted (number, key)
-    JOIN records r ON r.source_system_number = wanted.number AND r.source_key = wanted.key
+    CROSS JOIN LATERAL (
+        SELECT * FROM records WHERE source_system_number = wanted.number AND source_key = wanted.key OFFSET 0) r
 """
 # DO UPDATE locks the row even where its WHERE says that nothing is to be written.
 _LOCK_DOCUMENTS = """
@@ -194,7 +198,10 @@ INSERT INTO documents (document_key) SELECT * FROM unnest($1::bytea[])
 ON CONFLICT (document_key) DO UPDATE SET document_key = excluded.document_key WHERE false
 """
 _CUSTOMERS_BY_DOCUMENT = """
-SELECT DISTINCT r.customer_id FROM record_keys k JOIN records r USING (record_id) WHERE k.key = ANY($1::bytea[])
+SELECT DISTINCT r.customer_id
+FROM unnest($1::bytea[]) AS wanted (key)
+    CROSS JOIN LATERAL (SELECT record_id FROM record_keys WHERE key = wanted.key OFFSET 0) k
+    CROSS JOIN LATERAL (SELECT customer_id FROM records WHERE record_id = k.record_id OFFSET 0) r
 """
 _WRITE_RECORDS = """
 INSERT INTO records (

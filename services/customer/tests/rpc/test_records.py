@@ -3,10 +3,11 @@
 import asyncio
 
 import pytest
+from grpc.aio import AioRpcError
+
 from chassis.testing import reason
 from concord.customer.v1 import customer_events_pb2 as events_pb
 from concord.customer.v1 import intake_service_pb2 as pb
-from grpc.aio import AioRpcError
 
 JAN = {"name": "Jan Novák", "born": "1970-12-13", "national_id": "701213/0015"}
 
