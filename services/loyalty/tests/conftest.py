@@ -1,7 +1,9 @@
 import itertools
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -20,9 +22,8 @@ from concord.loyalty.v1 import program_service_pb2 as programs_pb
 from concord.loyalty.v1.account_service_pb2_grpc import AccountServiceStub
 from concord.loyalty.v1.ledger_service_pb2_grpc import ControlServiceStub, LedgerServiceStub
 from concord.loyalty.v1.program_service_pb2_grpc import ProgramServiceStub
-from loyalty.domain.ledger import AccountKey, AccountKind, Operation, OperationKind, Order, Outcome, RequestKey
+from loyalty.domain.ledger import AccountKey, AccountKind, OperationKind, Order, RequestKey
 from loyalty.store import invariants
-from loyalty.store.posting import post
 from loyalty.wiring import SERVICE
 
 SCOPES = ["points.read", "points.write", "points.redeem", "points.admin", "personal.read"]
@@ -42,112 +43,6 @@ class Customer:
     @property
     def name(self) -> str:
         return f"customers/{self.customer_id}"
-
-
-@dataclass
-class Alliance:
-    """A bank, a broker and a shop; the bank issues `bank-points`: one point for each dollar spent."""
-
-    running: Running
-    tools: type = None
-    numbers: itertools.count = field(default_factory=lambda: itertools.count(1))
-
-    def channel(self, institution: str | None = "bank", **caller):
-        caller.setdefault("kind", PrincipalKind.OPERATOR if institution is None else PrincipalKind.CHANNEL)
-        caller.setdefault("scopes", SCOPES)
-        return self.running.channel(institution=institution, **caller)
-
-    def accounts(self, institution: str | None = "bank", **caller) -> AccountServiceStub:
-        return AccountServiceStub(self.channel(institution, **caller))
-
-    def ledger(self, institution: str | None = "bank", **caller) -> LedgerServiceStub:
-        return LedgerServiceStub(self.channel(institution, **caller))
-
-    def programs(self, institution: str = "bank") -> ProgramServiceStub:
-        return ProgramServiceStub(self.channel(institution, kind=PrincipalKind.STAFF))
-
-    def control(self) -> ControlServiceStub:
-        return ControlServiceStub(self.channel(None))
-
-    def request_id(self) -> str:
-        return f"request-{next(self.numbers)}"
-
-    async def found(self) -> None:
-        for institution in ("bank", "broker", "shop"):
-            message = InstitutionChanged(institution_id=institution, state_version=StateVersion(epoch=1, version=1))
-            await self.running.deliver(received("concord.customer.v1.institution.changed", message))
-        await self.program("bank-points", "bank")
-        await self.rule("bank-points", "everything")
-
-    async def program(self, program_id: str, institution: str) -> None:
-        program = programs_pb.Program(institution=f"institutions/{institution}", display_name=program_id.title())
-        await self.programs(institution).CreateProgram(
-            programs_pb.CreateProgramRequest(program_id=program_id, program=program, request_id=self.request_id())
-        )
-
-    async def rule(self, program_id: str, rule_id: str, institution: str = "bank", **changes) -> programs_pb.EarnRuleVersion:
-        version = programs_pb.EarnRuleVersion(
-            currency_code="USD", direction=programs_pb.EARN_DIRECTION_SPENT, points_numerator=1, points_denominator=100,
-            points_max=10_000, **changes,
-        )  # fmt: skip
-        version.effective_time.FromDatetime(datetime(2026, 1, 1, tzinfo=UTC))
-        return await self.programs(institution).CreateEarnRuleVersion(
-            programs_pb.CreateEarnRuleVersionRequest(
-                parent=f"programs/{program_id}/earnRules/{rule_id}", earn_rule_version=version, request_id=self.request_id()
-            )
-        )
-
-    async def customer(self, *institutions: str) -> Customer:
-        customer_id = new_id()
-        links = {
-            institution: RecordLink(
-                record_id=str(new_id()), institution_id=institution, customer_id=str(customer_id),
-                state_version=StateVersion(epoch=1, version=1),
-            )
-            for institution in institutions
-        }  # fmt: skip
-        message = CustomerChanged(customer_id=str(customer_id), record_links=links.values())
-        await self.running.deliver(received("concord.customer.v1.customer.updated", message))
-        return Customer(customer_id, links)
-
-    async def account(self, customer: Customer, *institutions: str) -> str:
-        """Opens the account of a customer, linked to institutions. Returns its name."""
-        opened = await self.accounts(None).OpenAccount(
-            accounts_pb.OpenAccountRequest(
-                customer=customer.name, institutions=[f"institutions/{i}" for i in institutions], request_id=self.request_id()
-            )
-        )
-        return opened.name
-
-    async def member(self, points: int = 0) -> tuple[Customer, str]:
-        """A customer of the bank with an account and points of `bank-points`."""
-        customer = await self.customer("bank")
-        account = await self.account(customer, "bank")
-        if points:
-            await self.running.deliver(spending(customer, -points * 100))
-        return customer, account
-
-    async def balance(self, account: str, program_id: str = "bank-points") -> int:
-        message = await self.accounts(None).GetAccount(accounts_pb.GetAccountRequest(name=account))
-        return next((b.balance_points for b in message.balances if b.program == f"programs/{program_id}"), 0)
-
-    def redemption(self, account: str, points: int, request_id: str | None = None, **changes) -> ledger_pb.RedeemPointsRequest:
-        fields = {"program": "programs/bank-points", "institution": "institutions/shop"} | changes
-        return ledger_pb.RedeemPointsRequest(
-            name=account, amount_points=points, request_id=request_id or self.request_id(), **fields
-        )
-
-    async def broken(self) -> set[str]:
-        """Names of the invariants that do not hold."""
-        report = await invariants.verify(self.running.application.database)
-        return {finding.invariant.name for finding in report.findings if finding.violations_count}
-
-
-@pytest.fixture
-async def alliance(start) -> Alliance:
-    made = Alliance(await start(), Tools)
-    await made.found()
-    return made
 
 
 def spending(
@@ -187,11 +82,11 @@ def _recorded(customer, institution, detail, activity_id=None, occurred_at=OCCUR
     return received("concord.customer.v1.activity.recorded", message, event_id=activity_id)
 
 
-def order(kind: OperationKind, account_id: uuid.UUID, points: int, request_id: str, content: bytes = b"", **changes) -> Order:
+def _order(kind: OperationKind, account_id: uuid.UUID, points: int, request_id: str, content: bytes = b"", **changes) -> Order:
     """An order of a caller, for tests of the ledger alone."""
     redeem = kind is OperationKind.REDEEM
     counterparty = AccountKey("shop", AccountKind.PARTNER, "p") if redeem else AccountKey("bank", AccountKind.ISSUER, "p")
-    fields = {
+    fields: dict[str, Any] = {
         "operation_id": new_id(), "key": RequestKey("bank/app", request_id), "kind": kind, "account_id": account_id,
         "program_id": "p", "institution_id": counterparty.owner, "counterparty": counterparty, "amount_points": points,
         "effective_time": OCCURRED_AT, "content_hash": content,
@@ -199,15 +94,116 @@ def order(kind: OperationKind, account_id: uuid.UUID, points: int, request_id: s
     return Order(**fields | changes)
 
 
-@pytest.fixture
-def tools():
-    """Builders for tests, by name."""
-    return Tools
+@dataclass
+class Alliance:
+    """A bank, a broker and a shop; the bank issues `bank-points`: one point for each dollar spent."""
 
+    running: Running
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
-class Tools:
+    def channel(self, institution: str | None = "bank", **caller):
+        caller.setdefault("kind", PrincipalKind.OPERATOR if institution is None else PrincipalKind.CHANNEL)
+        caller.setdefault("scopes", SCOPES)
+        return self.running.channel(institution=institution, **caller)
+
+    def accounts(self, institution: str | None = "bank", **caller):
+        return AccountServiceStub(self.channel(institution, **caller))
+
+    def ledger(self, institution: str | None = "bank", **caller):
+        return LedgerServiceStub(self.channel(institution, **caller))
+
+    def programs(self, institution: str = "bank"):
+        return ProgramServiceStub(self.channel(institution, kind=PrincipalKind.STAFF))
+
+    def control(self):
+        return ControlServiceStub(self.channel(None))
+
+    def request_id(self) -> str:
+        return f"request-{next(self.numbers)}"
+
     spending = staticmethod(spending)
     closing_balance = staticmethod(closing_balance)
     reversal = staticmethod(reversal)
-    order = staticmethod(order)
-    Operation, Outcome, post = Operation, Outcome, staticmethod(post)
+
+    async def found(self) -> None:
+        for institution in ("bank", "broker", "shop"):
+            message = InstitutionChanged(institution_id=institution, state_version=StateVersion(epoch=1, version=1))
+            await self.running.deliver(received("concord.customer.v1.institution.changed", message))
+        await self.program("bank-points", "bank")
+        await self.rule("bank-points", "everything")
+
+    async def program(self, program_id: str, institution: str) -> None:
+        program = programs_pb.Program(institution=f"institutions/{institution}", display_name=program_id.title())
+        await self.programs(institution).CreateProgram(
+            programs_pb.CreateProgramRequest(program_id=program_id, program=program, request_id=self.request_id())
+        )
+
+    async def rule(self, program_id: str, rule_id: str, institution: str = "bank", **changes):
+        version = programs_pb.EarnRuleVersion(
+            currency_code="USD", direction=programs_pb.EARN_DIRECTION_SPENT, points_numerator=1, points_denominator=100,
+            points_max=10_000, **changes,
+        )  # fmt: skip
+        version.effective_time.FromDatetime(datetime(2026, 1, 1, tzinfo=UTC))
+        return await self.programs(institution).CreateEarnRuleVersion(
+            programs_pb.CreateEarnRuleVersionRequest(
+                parent=f"programs/{program_id}/earnRules/{rule_id}", earn_rule_version=version, request_id=self.request_id()
+            )
+        )
+
+    async def customer(self, *institutions: str) -> Customer:
+        customer_id = new_id()
+        links = {
+            institution: RecordLink(
+                record_id=str(new_id()), institution_id=institution, customer_id=str(customer_id),
+                state_version=StateVersion(epoch=1, version=1),
+            )
+            for institution in institutions
+        }  # fmt: skip
+        message = CustomerChanged(customer_id=str(customer_id), record_links=links.values())
+        await self.running.deliver(received("concord.customer.v1.customer.updated", message))
+        return Customer(customer_id, links)
+
+    async def account(self, customer: Customer, *institutions: str):
+        """Opens the account of a customer, linked to institutions. Returns its name."""
+        opened = await self.accounts(None).OpenAccount(
+            accounts_pb.OpenAccountRequest(
+                customer=customer.name, institutions=[f"institutions/{i}" for i in institutions], request_id=self.request_id()
+            )
+        )
+        return opened.name
+
+    async def member(self, points: int = 0) -> tuple[Customer, str]:
+        """A customer of the bank with an account and points of `bank-points`."""
+        customer = await self.customer("bank")
+        account = await self.account(customer, "bank")
+        if points:
+            await self.running.deliver(self.spending(customer, -points * 100))
+        return customer, account
+
+    async def balance(self, account: str, program_id: str = "bank-points") -> int:
+        message = await self.accounts(None).GetAccount(accounts_pb.GetAccountRequest(name=account))
+        return next((b.balance_points for b in message.balances if b.program == f"programs/{program_id}"), 0)
+
+    def redemption(self, account: str, points: int, request_id: str | None = None, **changes) -> ledger_pb.RedeemPointsRequest:
+        fields: dict[str, Any] = {"program": "programs/bank-points", "institution": "institutions/shop"} | changes
+        return ledger_pb.RedeemPointsRequest(
+            name=account, amount_points=points, request_id=request_id or self.request_id(), **fields
+        )
+
+    async def broken(self) -> set[str]:
+        """Names of the invariants that do not hold."""
+        report = await invariants.verify(self.running.application.database)
+        return {finding.invariant.name for finding in report.findings if finding.violations_count}
+
+
+@pytest.fixture
+async def alliance(start) -> Alliance:
+    made = Alliance(await start())
+    await made.found()
+    return made
+
+
+@pytest.fixture
+def order():
+    """Makes orders of a caller, for tests of the ledger alone."""
+    return _order

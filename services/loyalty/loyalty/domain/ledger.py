@@ -98,10 +98,11 @@ class Order:
     reference: str = ""
     rule: str = ""
 
-    @property
-    def member(self) -> AccountKey:
-        """The ledger account of the member."""
-        return AccountKey(str(self.account_id), AccountKind.MEMBER, self.program_id)
+    member: AccountKey = field(init=False)
+    """The ledger account of the member."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "member", AccountKey(str(self.account_id), AccountKind.MEMBER, self.program_id))
 
 
 @dataclass(frozen=True, slots=True)

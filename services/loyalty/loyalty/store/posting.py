@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from chassis.unit_of_work import UnitOfWork
 from loyalty.domain import ledger
-from loyalty.domain.ledger import AccountKey, ActivityKey, Batch, Head, Operation, Order, OrderKey, RequestKey, Result
+from loyalty.domain.ledger import AccountKind, ActivityKey, Batch, Head, Operation, Order, OrderKey, RequestKey, Result
 from loyalty.store import ledger as ledger_store
 from loyalty.store.messages import points_posted
 
@@ -52,7 +52,7 @@ async def post_locked(
 
 def _publish(unit: UnitOfWork, batch: Batch, customers: Mapping[uuid.UUID, uuid.UUID]) -> None:
     for operation, entry in batch.entries:
-        if entry.key != member_key(operation):
+        if entry.key.kind is not AccountKind.MEMBER:
             continue
         unit.publish(
             points_posted(
@@ -70,8 +70,3 @@ def _publish(unit: UnitOfWork, batch: Batch, customers: Mapping[uuid.UUID, uuid.
                 activity_id=operation.key.activity_id if isinstance(operation.key, ActivityKey) else None,
             )
         )
-
-
-def member_key(operation: Operation) -> AccountKey:
-    """The member's ledger account of an operation."""
-    return AccountKey(str(operation.account_id), ledger.AccountKind.MEMBER, operation.program_id)

@@ -50,7 +50,7 @@ async def test_a_refusal_is_stored_and_answered_for_ever(alliance):
     refused = await refusal(alliance.ledger().RedeemPoints(request))
     assert (refused.code(), reason(refused)) == (grpc.StatusCode.FAILED_PRECONDITION, "INSUFFICIENT_POINTS")
     details = dict(refused.trailing_metadata())["grpc-status-details-bin"]
-    await alliance.running.deliver(alliance.tools.spending(customer, -100_000))
+    await alliance.running.deliver(alliance.spending(customer, -100_000))
     again = await refusal(alliance.ledger().RedeemPoints(request))
     assert dict(again.trailing_metadata())["grpc-status-details-bin"] == details  # operation and balance in it, too
     async with alliance.running.application.database.connection() as connection:
@@ -133,9 +133,48 @@ async def test_duplicates_at_once_inside_a_batch_and_across_replicas_are_one_eff
     stubs = [alliance.ledger(), type(alliance)(other).ledger()]
     requests = [alliance.redemption(account, 10, f"same-{i}") for i in range(20)]
     answers = await asyncio.gather(*(stub.RedeemPoints(r) for _ in range(3) for stub in stubs for r in requests))
-    by_request = {}
+    by_request: dict[int, set[bytes]] = {}
     for i, answer in enumerate(answers):
         by_request.setdefault(i % len(requests), set()).add(answer.SerializeToString())
     assert all(len(given) == 1 for given in by_request.values())
     assert await alliance.balance(account) == 800
+    assert await alliance.broken() == set()
+
+
+async def test_connections_that_die_under_load_lose_and_double_nothing(alliance):
+    """Callers retry with the same request id, as the contract asks: each redemption happens exactly once."""
+    _, account = await alliance.member(1000)
+    stub = alliance.ledger()
+    killed = 0
+
+    async def redeem(number: int):
+        for _ in range(100):
+            try:
+                return await stub.RedeemPoints(alliance.redemption(account, 1, f"load-{number}"), timeout=10)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017 - anything else is a bug
+                await asyncio.sleep(0.01)
+        raise AssertionError("never answered")
+
+    async def kill(stopping: asyncio.Event) -> None:
+        nonlocal killed
+        while not stopping.is_set():
+            async with alliance.running.application.database.connection() as connection:
+                killed += await connection.fetchval(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"
+                )
+            await asyncio.sleep(0.005)
+
+    stopping = asyncio.Event()
+    killer = asyncio.create_task(kill(stopping))
+    answers = []
+    for start in range(0, 300, 30):
+        answers += await asyncio.gather(*(redeem(number) for number in range(start, start + 30)))
+    stopping.set()
+    await killer
+    assert killed > 0
+    assert len({answer.name for answer in answers}) == 300
+    assert sorted(answer.balance_points for answer in answers) == list(range(700, 1000))
+    assert await alliance.balance(account) == 700
     assert await alliance.broken() == set()

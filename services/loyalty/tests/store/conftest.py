@@ -1,0 +1,35 @@
+import pytest
+
+from chassis.ids import new_id
+from chassis.unit_of_work import Commands
+from loyalty.store import invariants, posting
+
+
+@pytest.fixture
+async def ledger(database, order):
+    """Three members in a programme; `ledger.post(orders)` posts a batch."""
+    made = Ledger(database, order)
+    async with database.transaction() as connection:
+        await connection.execute("INSERT INTO programs VALUES ('p', 'bank', 'P', 1, now())")
+        for account_id, customer_id in made.customers.items():
+            await connection.execute("INSERT INTO accounts VALUES ($1, $2, 1, now())", account_id, customer_id)
+    return made
+
+
+class Ledger:
+    def __init__(self, database, order) -> None:
+        self.database, self.order = database, order
+        self.customers = {new_id(): new_id() for _ in range(3)}
+        self.members = sorted(self.customers)
+
+    async def post(self, *orders):
+        async with Commands(self.database).unit() as unit:
+            return await posting.post(unit, orders, self.customers)
+
+    async def broken(self) -> dict[str, list[str]]:
+        report = await invariants.verify(self.database)
+        return {finding.invariant.name: finding.examples for finding in report.findings if finding.violations_count}
+
+    async def fetchval(self, query, *arguments):
+        async with self.database.connection() as connection:
+            return await connection.fetchval(query, *arguments)
