@@ -32,6 +32,7 @@ _UNAVAILABLE_ERRORS = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.InternalClientError,  # what asyncpg says when the connection dies between two messages of a statement
     OSError,
 )
 # The same transaction may be run again at once.
