@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from chassis.identity import PrincipalKind
 
@@ -28,6 +28,7 @@ REFRESH_SECONDS = 600.0
 RETRY_SECONDS = 10.0
 
 Key = ECKey | OKPKey | RSAKey
+KEY_CLASSES: dict[str, type[ECKey] | type[OKPKey] | type[RSAKey]] = {"EC": ECKey, "OKP": OKPKey, "RSA": RSAKey}
 
 
 class IssuerError(ValueError):
@@ -184,13 +185,23 @@ def usable(content: bytes) -> dict[str | None, Key]:
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list) or len(entries) > KEYS_MAX:
         raise ValueError("not a JSON Web Key Set")
-    signing = [entry for entry in entries if isinstance(entry, dict) and entry.get("use", "sig") == "sig"]
     keys: dict[str | None, Key] = {}
-    for key in KeySet.import_key_set({"keys": [entry for entry in signing if entry.get("kty") in ("EC", "OKP", "RSA")]}).keys:
-        if isinstance(key, RSAKey) and key.public_key.key_size < RSA_BITS_MIN:
-            continue
-        if isinstance(key, (ECKey, OKPKey, RSAKey)):
+    for entry in entries:
+        key = _usable_key(entry) if isinstance(entry, dict) and entry.get("use", "sig") == "sig" else None
+        if key is not None:
             keys[key.kid] = key
     if not keys:
         raise ValueError("no usable key")
     return keys
+
+
+def _usable_key(entry: dict[str, Any]) -> Key | None:
+    """A key of a key set; None for one of a kind that is not used here, which must not spoil the others."""
+    key_class = KEY_CLASSES.get(str(entry.get("kty")))
+    is_short = key_class is RSAKey and len(str(entry.get("n", ""))) * 6 < RSA_BITS_MIN  # base64 has six bits in a character
+    if key_class is None or is_short:
+        return None
+    try:
+        return key_class.import_key(entry)
+    except (JoseError, ValueError, TypeError, KeyError):
+        return None

@@ -132,7 +132,7 @@ class Decoders:
             json_format.ParseDict(value, message, descriptor_pool=self._pool)
         except Wrong as wrong:
             add(errors, path, str(wrong))
-        except json_format.ParseError:
+        except (json_format.ParseError, TypeError, ValueError, AttributeError, KeyError):  # it trips over some JSON itself
             add(errors, path, f"must be a {message.DESCRIPTOR.name} as protobuf writes it in JSON")
 
     def _message(self, descriptor: Descriptor) -> Decode:

@@ -1,5 +1,6 @@
 """Limits of the gateway: sizes, time, concurrency, and requests a second for each caller."""
 
+import asyncio
 import math
 import re
 import time
@@ -46,7 +47,7 @@ async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:
     """The body of a request.
 
     Raises:
-        Problem: 413 when it is too large, 415 when it is not JSON, 400 when the caller left.
+        Problem: 413 when it is too large, 408 when it is too slow, 415 when it is not JSON, 400 when the caller left.
     """
     length = headers.get(b"content-length")
     if length is not None and int(length) > BODY_BYTES_MAX:
@@ -55,6 +56,19 @@ async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:
         return b""
     if b"content-encoding" in headers:
         raise Problem(415, "CONTENT_ENCODING_NOT_SUPPORTED", "the body must be sent as it is, without Content-Encoding")
+    try:
+        async with asyncio.timeout(BODY_SECONDS_MAX):
+            body = await _collected(receive)
+    except TimeoutError:
+        close = [(b"connection", b"close")]
+        detail = f"a body must arrive within {BODY_SECONDS_MAX:g} seconds"
+        raise Problem(408, "BODY_TOO_SLOW", detail, headers=close) from None
+    if body and not JSON_TYPE.fullmatch(headers.get(b"content-type", b"")):
+        raise Problem(415, "CONTENT_TYPE_NOT_SUPPORTED", "the Content-Type must be application/json")
+    return body
+
+
+async def _collected(receive: Any) -> bytes:
     body: bytes = b""
     while True:
         message = await receive()
@@ -64,10 +78,7 @@ async def read_body(headers: dict[bytes, bytes], receive: Any) -> bytes:
         if len(body) > BODY_BYTES_MAX:
             raise body_too_large()
         if not message.get("more_body"):
-            break
-    if body and not JSON_TYPE.fullmatch(headers.get(b"content-type", b"")):
-        raise Problem(415, "CONTENT_TYPE_NOT_SUPPORTED", "the Content-Type must be application/json")
-    return body
+            return body
 
 
 class RateLimit:

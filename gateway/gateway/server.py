@@ -91,7 +91,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, problem: Problem) -> None:
         """Answers without an application, and ends the connection; says nothing into the middle of another answer."""
         self._stop_timer()
-        if self.cycle is None or self.cycle.response_complete:
+        if self.cycle is None or self.cycle.response_complete:  # type: ignore[redundant-expr]  # no request yet
             request_id = Trace(None, 0).request_id
             body = problem.body(request_id)
             head = [
@@ -132,7 +132,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A first signal drains; a second one, or Ctrl-C, ends at once what uvicorn ends at once."""
         was_draining, self._readiness.is_draining = self._readiness.is_draining, True
-        if was_draining or sig == signal.SIGINT or not self._drain_seconds:
+        if was_draining or signal.Signals(sig) is signal.SIGINT or not self._drain_seconds:
             super().handle_exit(sig, frame)
             return
         asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, sig, frame)

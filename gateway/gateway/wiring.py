@@ -78,6 +78,8 @@ async def serve(settings: Settings) -> None:
         _fail(f"The contracts cannot be served: {error}")
     except IssuerError as error:
         _fail(f"CONCORD_GATEWAY_ISSUERS is wrong: {error}")
+    except (OSError, ValueError, KeyError) as error:  # what text_or_file and joserfc raise
+        _fail(f"CONCORD_IDENTITY_KEYS or CONCORD_IDENTITY_PRIVATE_KEY cannot be read: {type(error).__name__}")
     for keys in built.tokens.issuers.values():
         await keys.refresh()
     http = server.Server(server.configuration(built.application, host, int(port)), built.readiness, settings.drain_seconds)

@@ -1,0 +1,293 @@
+"""For tests and the bench: services that answer examples and remember what they got, an issuer, and the gateway before them.
+
+`python -m gateway.testing` runs all three, prints `{"url", "token"}` as one line, and ends with its standard input.
+"""
+
+import asyncio
+import json
+import re._parser as regex_parser  # type: ignore[import-not-found]
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import protovalidate
+import uvloop
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+from grpc_health.v1 import health, health_pb2_grpc
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from chassis.errors import DomainError, InvalidArgument, to_status
+from chassis.identity import InternalTokens, PrincipalKind, generate_key
+from gateway import contracts, server, wiring
+from gateway.config import Settings
+from gateway.contracts import Contracts, Rpc, is_choice
+from gateway.json_encoder import BY_LIBRARY, WRAPPERS
+from gateway.schemas import bounds, rules_of
+from gateway.values import FLOATS, RANGES
+
+ISSUER, AUDIENCE = "https://issuer.test", "concord"
+OWNERS = ("customer", "rating", "campaign", "contact", "loyalty")
+EXAMPLE_DEPTH_MAX = 5
+EXAMPLE_SECONDS = 1_767_225_600
+
+
+@dataclass(frozen=True)
+class Received:
+    """A call that a service got."""
+
+    path: str
+    request: Message
+    metadata: dict[str, str]
+    seconds: float
+    caller: Any
+
+
+@dataclass
+class Backend:
+    """All services in one gRPC server. `answers` overrides the examples, by gRPC path: a function that answers or raises."""
+
+    served: Contracts
+    tokens: InternalTokens
+    validates: bool = True
+    remembers: bool = True
+    port: int = 0
+    received: list[Received] = field(default_factory=list)
+    answers: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
+    _server: grpc.aio.Server | None = None
+
+    async def start(self) -> None:
+        """Listens on a free port."""
+        self._server = grpc.aio.server()
+        services: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
+        for rpc in self.served.rpcs:
+            _, service, method = rpc.path.split("/")
+            services.setdefault(service, {})[method] = grpc.unary_unary_rpc_method_handler(
+                self._handler(rpc), rpc.request_class.FromString, rpc.response_class.SerializeToString
+            )
+        for service, methods in services.items():
+            self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, methods)])
+        health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), self._server)
+        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Stops at once."""
+        if self._server is not None:
+            await self._server.stop(0)
+
+    def _handler(self, rpc: Rpc) -> Callable[[Any, Any], Any]:
+        validator = protovalidate.Validator()
+        example_answer = example(rpc.response_class)
+
+        async def handle(request: Any, context: Any) -> Any:
+            metadata = dict(context.invocation_metadata())
+            caller = self.tokens.verify(metadata["concord-identity"])
+            if self.remembers:
+                self.received.append(Received(rpc.path, request, metadata, context.time_remaining(), caller))
+            try:
+                if self.validates and (violations := validator.collect_violations(request)):
+                    named = [(protovalidate_path(one.proto.field), one.proto.message) for one in violations]
+                    raise InvalidArgument("FIELD_INVALID", "a field is wrong", field_violations=named)
+                answer = self.answers.get(rpc.path)
+                result = example_answer if answer is None else answer(request)
+                return await result if asyncio.iscoroutine(result) else result
+            except DomainError as error:
+                details = (("grpc-status-details-bin", to_status(error).SerializeToString()),)
+                await context.abort(error.code, error.message, trailing_metadata=details)
+
+        return handle
+
+
+def protovalidate_path(path: Any) -> str:
+    """A field path of protovalidate as services write it: `source_records[0].party`."""
+    return ".".join(
+        f"{element.field_name}[{element.subscript.value}]"
+        if element.subscript is not None and element.subscript.field == "index"
+        else element.field_name
+        for element in (path.elements if path is not None else ())
+    )
+
+
+def example(message_class: type[Message]) -> Message:
+    """A message with every field set, by the rules of its contract."""
+    message = message_class()
+    _fill(message, cast(Descriptor, message.DESCRIPTOR), 0)
+    return message
+
+
+def _fill(message: Any, descriptor: Descriptor, depth: int) -> None:
+    for one in descriptor.fields:
+        if is_choice(one) and one.containing_oneof is not None and one is not one.containing_oneof.fields[0]:
+            continue
+        inner = one.message_type
+        if inner is None:
+            value = _example_value(one)
+            if one.is_repeated:
+                getattr(message, one.name).append(value)
+            else:
+                setattr(message, one.name, value)
+        elif inner.GetOptions().map_entry or inner.full_name in BY_LIBRARY | WRAPPERS or depth >= EXAMPLE_DEPTH_MAX:
+            continue
+        elif inner.full_name == "google.protobuf.Timestamp":
+            getattr(message, one.name).seconds = EXAMPLE_SECONDS
+        elif inner.full_name != "google.protobuf.FieldMask":
+            child = getattr(message, one.name)
+            _fill(child.add() if one.is_repeated else child, inner, depth + 1)
+
+
+def _example_value(one: FieldDescriptor) -> Any:
+    rules = rules_of(one).repeated.items if one.is_repeated else rules_of(one)
+    if one.enum_type is not None:
+        return one.enum_type.values[min(1, len(one.enum_type.values) - 1)].number
+    if one.type in RANGES:
+        low, high = bounds(one, rules)
+        return int(min(max(1, low), high))
+    if one.type in FLOATS:
+        low, high = bounds(one, rules)
+        return min(max(0.5, low), high)
+    if one.type == FieldDescriptor.TYPE_BOOL:
+        return True
+    if one.type == FieldDescriptor.TYPE_BYTES:
+        return b"example"
+    return matching(rules.string.pattern) if rules.string.pattern else "e" * max(3, rules.string.min_len)
+
+
+def matching(pattern: str) -> str:
+    """A short text that matches a regular expression of the kind that contracts use."""
+    return "".join(_sample(regex_parser.parse(pattern)))
+
+
+def _sample(parsed: Iterable[Any]) -> Iterable[str]:
+    for kind, argument in parsed:
+        name = str(kind)
+        if name == "LITERAL":
+            yield chr(argument)
+        elif name == "IN":
+            first = next(part for part in argument if str(part[0]) in ("LITERAL", "RANGE"))
+            yield chr(first[1] if str(first[0]) == "LITERAL" else first[1][0])
+        elif name == "MAX_REPEAT":
+            yield "".join(_sample(argument[2])) * int(argument[0])
+        elif name == "SUBPATTERN":
+            yield from _sample(argument[3])
+        elif name == "BRANCH":
+            yield from _sample(argument[1][0])
+
+
+@dataclass
+class Issuer:
+    """An issuer of access tokens, with its key set in a file."""
+
+    folder: Path
+    key: ECKey = field(default_factory=lambda: ECKey.generate_key("P-256", {"kid": "test-1", "alg": "ES256", "use": "sig"}))
+
+    def setting(self) -> str:
+        """What CONCORD_GATEWAY_ISSUERS is set to."""
+        keys = self.folder / "jwks.json"
+        keys.write_text(json.dumps({"keys": [self.key.as_dict(private=False)]}))
+        kinds = ["channel", "partner", "staff", "operator"]
+        entry = {"issuer": ISSUER, "audience": AUDIENCE, "jwks_file": str(keys), "institutions": ["*"], "kinds": kinds}
+        return json.dumps([entry])
+
+    def claims(self, **changed: Any) -> dict[str, Any]:
+        """The claims of a good token of a channel; None leaves one out."""
+        now = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": "tester",
+            "client_id": "tests",
+            "iat": now,
+            "exp": now + 600,
+            "jti": uuid.uuid4().hex,
+            "kind": "channel",
+            "institution": "northbank",
+            "scope": "customer.read",
+            "roles": [],
+        }
+        return {name: value for name, value in (claims | changed).items() if value is not None}
+
+    def token(self, **changed: Any) -> str:
+        """A signed token."""
+        header = {"alg": "ES256", "typ": "at+jwt", "kid": self.key.kid}
+        return jwt.encode(header, self.claims(**changed), self.key, algorithms=["ES256"])
+
+    def token_for_all(self, served: Contracts, kind: PrincipalKind) -> str:
+        """A token of this kind with every scope there is."""
+        scopes = sorted({scope for rpc in served.rpcs for scope in rpc.access.scopes})
+        institution = None if kind is PrincipalKind.OPERATOR else "northbank"
+        return self.token(kind=kind.name.lower(), institution=institution, scope=" ".join(scopes))
+
+
+@dataclass
+class Running:
+    """A gateway that listens, and what stands around it."""
+
+    url: str
+    backend: Backend
+    issuer: Issuer
+    built: wiring.Built
+
+
+def settings(issuer: Issuer, targets: dict[str, str], keys: tuple[dict[str, str], dict[str, str]], **changed: Any) -> Settings:
+    """Settings of a gateway before these targets."""
+    private_key, public_key = keys
+    values: dict[str, Any] = {
+        "gateway_issuers": issuer.setting(),
+        "identity_keys": json.dumps({"keys": [public_key]}),
+        "identity_private_key": json.dumps(private_key),
+        **{f"target_{owner}": targets[owner] for owner in OWNERS},
+    }
+    return Settings(**(values | changed))
+
+
+@asynccontextmanager
+async def running(
+    folder: Path, served: Contracts | None = None, validates: bool = True, **changed: Any
+) -> AsyncIterator[Running]:
+    """The gateway behind a real HTTP server on a free port, before a backend that answers with examples."""
+    served = served or contracts.installed()
+    keys = generate_key("gateway")
+    public = json.dumps({"keys": [keys[1]]})
+    backend = Backend(served, InternalTokens("customer", public), validates)
+    await backend.start()
+    issuer = Issuer(folder)
+    targets = dict.fromkeys(OWNERS, f"127.0.0.1:{backend.port}")
+    built = wiring.build(settings(issuer, targets, keys, **changed), served)
+    for issuer_keys in built.tokens.issuers.values():
+        await issuer_keys.refresh()
+    http = server.Server(server.configuration(built.application, "127.0.0.1", 0), built.readiness, 0)
+    serving = asyncio.create_task(http.serve())
+    while not http.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    port = http.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield Running(f"http://127.0.0.1:{port}", backend, issuer, built)
+    finally:
+        http.should_exit = True
+        await serving
+        await built.close()
+        await backend.stop()
+
+
+async def _main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with running(Path(folder), rate_requests_per_second=1e6, rate_burst_requests=1_000_000) as stack:
+            token = stack.issuer.token_for_all(stack.backend.served, PrincipalKind.STAFF)
+            operator = stack.issuer.token_for_all(stack.backend.served, PrincipalKind.OPERATOR)
+            sys.stdout.write(json.dumps({"url": stack.url, "token": token, "operator": operator}) + "\n")
+            sys.stdout.flush()
+            stack.backend.remembers = False
+            await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())
