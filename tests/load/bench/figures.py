@@ -73,7 +73,8 @@ class Report:
         for heading in ("what", "median", "min … max", "unit", "goal", "met", "note"):
             table.add_column(heading, justify="right" if heading in ("median", "min … max", "goal") else "left", overflow="fold")
         section = ""
-        for figure in self.figures:
+        sections = list(dict.fromkeys(figure.section for figure in self.figures))
+        for figure in sorted(self.figures, key=lambda figure: sections.index(figure.section)):
             if figure.section != section:
                 section = figure.section
                 table.add_section()

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -35,11 +37,12 @@ class Helper:
         self._module = module
         self._environment = {**os.environ, "PYTHONPATH": str(TESTS / "load"), **(environment or {})}
         self._process: asyncio.subprocess.Process | None = None
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed with this object
 
     async def __aenter__(self) -> "Helper":
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", f"bench.{self._module}",
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=self._environment, cwd=project(), limit=LINE_BYTES_MAX,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=self._environment, cwd=project(), limit=LINE_BYTES_MAX,
         )  # fmt: skip
         async with asyncio.timeout(READY_SECONDS_MAX):
             await self.answer()
@@ -71,7 +74,10 @@ class Helper:
         assert self._running.stdout is not None
         line = await self._running.stdout.readline()
         if not line:
-            raise Broken(f"{self._module} ended with {await self._running.wait()}")
+            status = await self._running.wait()
+            self._said.seek(0)
+            last = self._said.read().decode(errors="replace").strip().rpartition("\n")[2]
+            raise Broken(f"{self._module} ended with {status}: {last}")
         return dict(json.loads(line))
 
     async def ask(self, order: Json) -> Json:
@@ -111,6 +117,38 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of a process since it began."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / TICKS_PER_SECOND
+
+
+class Neighbours:
+    """How busy processes other than ours keep the machine while something is measured: what makes a figure doubtful.
+
+    Args:
+        roots: processes of ours that are not below this one.
+    """
+
+    def __init__(self, roots: Iterable[int]) -> None:
+        self._roots = [os.getpid(), *roots]
+        self._began = self._now()
+
+    def cores(self) -> float:
+        """Cores that others used, on average since this was made."""
+        before, after = self._began, self._now()
+        return max(0.0, (after[1] - before[1]) / (after[0] - before[0]))
+
+    def _now(self) -> tuple[float, float]:
+        ours = sum(map(cpu_seconds_if_there, dict.fromkeys(pid for root in self._roots for pid in with_children(root))))
+        fields = list(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]))
+        idle, waiting = 3, 4
+        busy = sum(fields) - fields[idle] - fields[waiting]
+        return time.monotonic(), busy / TICKS_PER_SECOND - ours
+
+
+def cpu_seconds_if_there(pid: int) -> float:
+    """As `cpu_seconds`, 0 when the process is gone."""
+    try:
+        return cpu_seconds(pid)
+    except OSError:
+        return 0.0
 
 
 def resident_bytes(pid: int, peak: bool = False) -> int:

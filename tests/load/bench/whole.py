@@ -14,7 +14,7 @@ from running import Platform
 from bench.alliance import PARTNERS, PROGRAM, Alliance
 from bench.figures import Report
 from bench.machine import Echo, caller
-from bench.processes import Broken, Helper, Json, Loads, encoded, proportional_bytes, resident_bytes, with_children
+from bench.processes import Broken, Helper, Json, Loads, Neighbours, encoded, proportional_bytes, resident_bytes, with_children
 from chassis.identity import GATEWAY, InternalTokens
 from concord.customer.v1.customer_service_pb2 import GetCustomerRequest
 from concord.loyalty.v1.ledger_service_pb2 import RedeemPointsRequest
@@ -22,8 +22,9 @@ from concord_local import population, system
 from concord_local.population import BANK
 from concord_local.stack import SERVICES
 
-ROUNDS = 3
-LOAD_SECONDS = 2.0
+ROUNDS = 5
+ACTIVITY_ROUNDS = 3
+LOAD_SECONDS = 1.2
 PEOPLE = 500
 READ_CLIENTS = (16, 64)
 REDEEM_CLIENTS = 64
@@ -102,7 +103,8 @@ class Bench:
     async def measure_activities(self, alliance: Alliance) -> None:
         """From the gateway until folded by rating and loyalty."""
         taken_rates, folded_rates, count = [], [], 0
-        for _ in range(ROUNDS):
+        neighbours = self._neighbours()
+        for _ in range(ACTIVITY_ROUNDS):
             bodies = alliance.activities()
             started = time.perf_counter()
             count = await alliance.record(bodies)
@@ -112,7 +114,7 @@ class Bench:
         await alliance.verify()
         section, note = "activities through the platform", f"{count:,} a round, batches of 500, 4 at once; 12 of 29 earn points"
         self.report.add(section, "taken by activities:record", taken_rates, "/s", note=note)
-        note = "published, folded, every customer rated anew"
+        note = f"published, folded, every customer rated anew; others used {neighbours.cores():.1f} cores"
         self.report.add(section, "until folded by rating and loyalty", folded_rates, "/s", goal=ACTIVITIES_GOAL, note=note)
 
     async def measure_reads(self, alliance: Alliance) -> None:
@@ -171,21 +173,27 @@ class Bench:
     async def _compare(self, section: str, sides: dict[str, tuple[Json, int]], goal: float) -> None:
         """Runs the sides in turn, several rounds; the first side is what the others are divided by."""
         rounds: list[dict[str, Json]] = []
+        neighbours = self._neighbours()
         for _ in range(ROUNDS):
             answers = {}
             for name, (order, pid) in sides.items():
                 answers[name] = await self.loads.run(order | {"seconds": self.seconds}, pid)
             rounds.append(answers)
+        cores = neighbours.cores()
         base, *others = sides
         for name in sides:
             answers_of = [answers[name] for answers in rounds]
             cpu = sorted(answer["server_cpu_us"] for answer in answers_of)[len(rounds) // 2]
             p50, p99 = (sorted(answer[key] for answer in answers_of)[len(rounds) // 2] for key in ("p50_ms", "p99_ms"))
             note = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, {cpu:.0f} µs CPU of the process a call"
+            note += f"; others used {cores:.1f} cores" if name == base else ""
             self.report.add(section, name, [answer["per_second"] for answer in answers_of], "/s", note=note)
         for name in others:
             ratios = [answers[name]["per_second"] / answers[base]["per_second"] for answers in rounds]
             self.report.add(section, f"{name} / {base}", ratios, goal=goal)
+
+    def _neighbours(self) -> Neighbours:
+        return Neighbours([int(self.platform.state.status()["pid"])])
 
     def _echo_order(self, clients: int) -> Json:
         requests = encoded([GetCustomerRequest(name=f"customers/{'0' * 8}-0000-7000-8000-{'0' * 12}").SerializeToString()])
