@@ -128,9 +128,11 @@ class SourceSystem(_message.Message):
     name: _builtins.str
     """`institutions/{institution}/sourceSystems/{source_system}`."""
     display_name: _builtins.str
-    """The name people read."""
+    """The name people read. An update without it leaves it as it is."""
     default_rank: _builtins.int
-    """Rank of its values where no rank of an attribute is given: the lower number is believed first."""
+    """Rank of its values where no rank of an attribute is given: the lower number is believed first.
+    An update without it leaves it as it is.
+    """
     etag: _builtins.str
     """Changes with every change of the source system."""
     @_builtins.property
