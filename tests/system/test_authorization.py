@@ -126,7 +126,7 @@ class World:
             "state": "PERMISSION_STATE_DENIED",
             "stateTime": now,
         }
-        draft = {"displayName": "m", "offer": f"{institution}/offers/o", "channel": "CHANNEL_INBOX"}
+        draft = {"displayName": "m", "offer": f"{institution}/offers/first", "channel": "CHANNEL_INBOX"}
         offer = {"displayName": "o", "title": "t", "body": "b"}
         contact = {
             "direction": "CONTACT_DIRECTION_INBOUND",
@@ -173,7 +173,7 @@ class World:
             "CampaignService.GetCampaignMetrics": (f"{self.campaign}:metrics", None),
             "CampaignService.ListTouches": (f"{self.campaign}/waves/1/touches", None),
             "OfferService.CreateOffer": (f"{institution}/offers?offer_id={new_id}", offer),
-            "OfferService.GetOffer": (f"{institution}/offers/o", None),
+            "OfferService.GetOffer": (f"{institution}/offers/first", None),
             "OfferService.ListOffers": (f"{institution}/offers", None),
             "ContactService.RecordContact": (f"{self.customer}/contacts:record", contact),
             "ContactService.ListContacts": (f"{self.customer}/contacts", None),
@@ -232,9 +232,9 @@ async def world(platform: Platform) -> AsyncIterator[World]:
         }
         await gateway.post(f"/v1/institutions/{bank}/permissions:batchSet", channel, {"permissions": [permission]})
         offer = {"displayName": "o", "title": "t", "body": "b"}
-        await gateway.post(f"/v1/institutions/{bank}/offers", staff, offer, offer_id="o")
+        await gateway.post(f"/v1/institutions/{bank}/offers", staff, offer, offer_id="first")
         await platform.until_settled()
-        draft = {"displayName": "c", "offer": f"institutions/{bank}/offers/o", "channel": "CHANNEL_INBOX"}
+        draft = {"displayName": "c", "offer": f"institutions/{bank}/offers/first", "channel": "CHANNEL_INBOX"}
         campaign = (await gateway.post(f"/v1/institutions/{bank}/campaigns", staff, draft))["name"]
         await gateway.post(f"/v1/{campaign}:launch", staff, {})
         redeem = {"program": f"programs/{program}", "amountPoints": "5", "institution": f"institutions/{shop}"}

@@ -41,8 +41,8 @@ class Helper:
 
     async def __aenter__(self) -> "Helper":
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", f"bench.{self._module}",
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said, env=self._environment, cwd=project(), limit=LINE_BYTES_MAX,
+            sys.executable, "-m", f"bench.{self._module}", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said,
+            env=self._environment, cwd=project(), limit=LINE_BYTES_MAX,
         )  # fmt: skip
         async with asyncio.timeout(READY_SECONDS_MAX):
             await self.answer()
