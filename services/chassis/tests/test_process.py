@@ -131,8 +131,8 @@ async def test_dead_letters_republish_and_rebuild_by_command(settings):
     connection = await asyncpg.connect(settings.database_url)
     await connection.execute("INSERT INTO counters VALUES ('c', 5, 3)")
     await connection.execute(
-        "INSERT INTO dead_letters SELECT gen_random_uuid(), 'echo/echo', gen_random_uuid(), $1, a, '', now(), 'ValueError', 8, now()"
-        " FROM (VALUES ('c'), ('poison')) AS v (a)",
+        "INSERT INTO dead_letters SELECT gen_random_uuid(), 'echo/echo', gen_random_uuid(), $1, a, '', now(), 'ValueError', 8,"
+        " now() FROM (VALUES ('c'), ('poison')) AS v (a)",
         ADDED,
     )
     status, out, _ = await run(settings, "dead-letters", "list")
