@@ -45,9 +45,10 @@ class LedgerServicer(LedgerServiceServicer):
         )
 
     async def RedeemPoints(self, request: pb.RedeemPointsRequest, context: Context) -> pb.Operation:
-        if "\0" in request.reference or "\0" in request.request_id:
-            rule = "must not contain the character U+0000"
-            raise InvalidArgument("TEXT_INVALID", f"reference and request_id {rule}", field_violations=[("reference", rule)])
+        for field in ("reference", "request_id"):
+            if "\0" in getattr(request, field):  # PostgreSQL's text cannot hold it
+                rule = "must not contain the character U+0000"
+                raise InvalidArgument("TEXT_INVALID", f"{field} {rule}", field_violations=[(field, rule)])
         return await self._gatherer.submit(self._commands.call(request))
 
     async def GetOperation(self, request: pb.GetOperationRequest, context: Context) -> pb.Operation:

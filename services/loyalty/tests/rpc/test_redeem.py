@@ -1,4 +1,5 @@
 import asyncio
+import random
 import uuid
 
 import grpc
@@ -104,7 +105,8 @@ async def test_not_found_keeps_nothing_so_a_retry_decides_anew(alliance):
 
 
 @pytest.mark.parametrize(
-    ("changes", "points"), [({}, 0), ({}, -5), ({}, 10**12 + 1), ({"reference": "a\0b"}, 1), ({"program": "p"}, 1)]
+    ("changes", "points"),
+    [({}, 0), ({}, -5), ({}, 10**12 + 1), ({"reference": "a\0b"}, 1), ({"request_id": "a\0b"}, 1), ({"program": "p"}, 1)],
 )
 async def test_bad_input_is_refused(alliance, changes, points):
     _, account = await alliance.member(10)
@@ -145,10 +147,10 @@ async def test_connections_that_die_under_load_lose_and_double_nothing(alliance)
     """Callers retry with the same request id, as the contract asks: each redemption happens exactly once."""
     _, account = await alliance.member(1000)
     stub = alliance.ledger()
-    killed = 0
+    killed, chance = 0, random.Random(3)
 
     async def redeem(number: int):
-        for _ in range(100):
+        for _ in range(500):
             try:
                 return await stub.RedeemPoints(alliance.redemption(account, 1, f"load-{number}"), timeout=10)
             except grpc.aio.AioRpcError as error:
@@ -164,15 +166,17 @@ async def test_connections_that_die_under_load_lose_and_double_nothing(alliance)
                     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'"
                 )
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(chance.uniform(0.02, 0.2))  # long enough that batches get through between two kills
 
     stopping = asyncio.Event()
     killer = asyncio.create_task(kill(stopping))
     answers = []
-    for start in range(0, 300, 30):
-        answers += await asyncio.gather(*(redeem(number) for number in range(start, start + 30)))
-    stopping.set()
-    await killer
+    try:
+        for start in range(0, 300, 10):
+            answers += await asyncio.gather(*(redeem(number) for number in range(start, start + 10)))
+    finally:
+        stopping.set()
+        await killer
     assert killed > 0
     assert len({answer.name for answer in answers}) == 300
     assert sorted(answer.balance_points for answer in answers) == list(range(700, 1000))
