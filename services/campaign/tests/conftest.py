@@ -226,7 +226,7 @@ class Workshop:
                 async with Commands(self.database).unit() as unit:
                     await handler(unit, batch)
 
-    def planner(self, page: int = 1000, claim_seconds: float = 15.0) -> Planner:
+    def planner(self, page: int = 1000, claim_seconds: float = 30.0) -> Planner:
         self.channels.append(channel(self.contact.address, self.tokens))
         stub = ReservationServiceStub(self.channels[-1])
         return Planner(Commands(self.database), CelEvaluator(), stub, page, claim_seconds)

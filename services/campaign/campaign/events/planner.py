@@ -37,8 +37,8 @@ from concord.contact.v1.reservation_service_pb2 import (
 if TYPE_CHECKING:  # a type of the stubs only
     from concord.contact.v1.reservation_service_pb2_grpc import ReservationServiceAsyncStub
 
-CLAIM_SECONDS = 15.0
-"""More than a page takes; a planner that is slower loses its claim and its page, nothing else."""
+CLAIM_SECONDS = 30.0
+"""More than a page takes: at most four reservations of at most 5 s. A planner that is slower loses its page, nothing else."""
 POLL_SECONDS = 1.0
 RESERVATIONS_MAX = 500
 
@@ -81,8 +81,8 @@ class Planner:
         """Finishes campaigns of which every touch has arrived or failed, until cancelled."""
         while True:
             async with self._commands.unit() as unit:
-                await waves.settle(unit.connection)
-            await asyncio.sleep(POLL_SECONDS)
+                more = await waves.settle(unit.connection)
+            await asyncio.sleep(0 if more else POLL_SECONDS)
 
     async def step(self) -> bool:
         """Plans a page of the wave that has waited longest; False when there is none to plan now."""
@@ -93,15 +93,22 @@ class Planner:
         try:
             with telemetry.span("plan wave"):
                 await self._plan_page(claimed)
+        except asyncio.CancelledError:  # this process stops in good order: another need not wait for the end of the claim
+            await self._give_back(claimed, pause_seconds=0.0, failures_count=claimed.failures_count)
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it was, the wave waits and is tried again
-            seconds = touch.pause_seconds(claimed.failures_count + 1)
+            failures_count = claimed.failures_count + 1
+            seconds = touch.pause_seconds(failures_count)
             logger.warning(
                 "wave %d of campaign %s waits %.1f s, failure %d in a row: %s",
-                claimed.wave, claimed.campaign_id, seconds, claimed.failures_count + 1, telemetry.failure_text(error),
+                claimed.wave, claimed.campaign_id, seconds, failures_count, telemetry.failure_text(error),
             )  # fmt: skip
-            async with self._commands.database.connection() as connection:
-                await waves.pause(connection, claimed, seconds)
+            await self._give_back(claimed, pause_seconds=seconds, failures_count=failures_count)
         return True
+
+    async def _give_back(self, claimed: ClaimedWave, *, pause_seconds: float, failures_count: int) -> None:
+        async with self._commands.database.connection() as connection:
+            await waves.give_back(connection, claimed, pause_seconds=pause_seconds, failures_count=failures_count)
 
     async def _plan_page(self, claimed: ClaimedWave) -> None:
         async with self._commands.database.connection() as connection:

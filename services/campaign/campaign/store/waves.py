@@ -8,6 +8,9 @@ from campaign.domain.campaign import CampaignState, WaveState
 from campaign.domain.touch import SETTLED_CONTACT_STATES
 from chassis.database import Connection
 
+SETTLED_TOUCHES_MAX = 1000
+"""Touches looked at in one go."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedWave:
@@ -53,34 +56,37 @@ async def advance(
     return bool(advanced)
 
 
-async def pause(connection: Connection, claimed: ClaimedWave, pause_seconds: float) -> None:
-    """Ends a claim that failed: the wave may be claimed again after a pause."""
+async def give_back(connection: Connection, claimed: ClaimedWave, *, pause_seconds: float, failures_count: int) -> None:
+    """Ends a claim of which nothing came: the wave may be claimed again after a pause."""
     await connection.execute(
-        "UPDATE waves SET failures_count = failures_count + 1, claimable_at = clock_timestamp() + make_interval(secs => $4)"
+        "UPDATE waves SET failures_count = $5, claimable_at = clock_timestamp() + make_interval(secs => $4)"
         " WHERE campaign_id = $1 AND wave = $2 AND fence = $3",
-        claimed.campaign_id, claimed.wave, claimed.fence, pause_seconds,
+        claimed.campaign_id, claimed.wave, claimed.fence, pause_seconds, failures_count,
     )  # fmt: skip
 
 
-async def settle(connection: Connection) -> list[uuid.UUID]:
-    """Finishes the campaigns of which every planned touch has arrived or failed; returns them."""
-    rows = await connection.fetch(_FIRST_OPEN, CampaignState.RUNNING, WaveState.PLANNED, list(SETTLED_CONTACT_STATES))
-    moved = [row for row in rows if row["open_touch_id"] not in (None, row["settled_touch_id"])]
+async def settle(connection: Connection) -> bool:
+    """Looks on for touches that wait, and finishes the campaigns that have none left; True when there is more to look at now."""
+    rows = await connection.fetch(
+        _LOOK_ON, CampaignState.RUNNING, WaveState.PLANNED, list(SETTLED_CONTACT_STATES), SETTLED_TOUCHES_MAX
+    )
+    more = [row for row in rows if row["open_touch_id"] is None and row["seen_count"] == SETTLED_TOUCHES_MAX]
+    moved = [row for row in rows if row["reached_touch_id"] not in (None, row["settled_touch_id"])]
     if moved:
         await connection.execute(
-            "UPDATE waves SET settled_touch_id = open_touch_id"
-            " FROM unnest($1::uuid[], $2::int[], $3::uuid[]) AS moved (id, number, open_touch_id)"
+            "UPDATE waves SET settled_touch_id = reached"
+            " FROM unnest($1::uuid[], $2::int[], $3::uuid[]) AS moved (id, number, reached)"
             " WHERE campaign_id = moved.id AND wave = moved.number",
-            *([row[name] for row in moved] for name in ("campaign_id", "wave", "open_touch_id")),
+            *([row[name] for row in moved] for name in ("campaign_id", "wave", "reached_touch_id")),
         )
-    still_open = {row["campaign_id"] for row in rows if row["open_touch_id"] is not None}
-    settled = sorted({row["campaign_id"] for row in rows} - still_open)
-    if settled:
+    waiting = {row["campaign_id"] for row in rows if row["open_touch_id"] is not None or row in more}
+    finished = sorted({row["campaign_id"] for row in rows} - waiting)
+    if finished:
         await connection.execute(
             "UPDATE campaigns SET state = $2, version = version + 1 WHERE campaign_id = ANY($1) AND state = $3",
-            settled, CampaignState.FINISHED, CampaignState.RUNNING,
+            finished, CampaignState.FINISHED, CampaignState.RUNNING,
         )  # fmt: skip
-    return settled
+    return bool(more)
 
 
 _CLAIM = f"""
@@ -95,15 +101,20 @@ WITH claimed AS (
 SELECT claimed.*, c.institution_id, c.channel, c.audience_expression, o.title, o.body
 FROM claimed JOIN campaigns c USING (campaign_id) JOIN offers o USING (institution_id, offer_id)
 """
-# Touches never open again, so each look begins where the one before found the first open one.
-_FIRST_OPEN = """
-SELECT w.campaign_id, w.wave, w.settled_touch_id, (
-    SELECT t.touch_id FROM touches t LEFT JOIN contact_states s USING (touch_id)
-    WHERE t.campaign_id = w.campaign_id AND t.wave = w.wave AND t.touch_id >= w.settled_touch_id
-        AND t.refused_reason IS NULL AND (s.state IS NULL OR s.state <> ALL($3::text[]))
-    ORDER BY t.touch_id LIMIT 1
-) AS open_touch_id
-FROM campaigns c JOIN waves w USING (campaign_id)
+# A touch that has settled stays so: each look begins where the one before ended, at the first that waits.
+_LOOK_ON = """
+SELECT w.campaign_id, w.wave, w.settled_touch_id, seen.*, coalesce(open_touch_id, last_touch_id) AS reached_touch_id
+FROM campaigns c JOIN waves w USING (campaign_id) CROSS JOIN LATERAL (
+    SELECT count(*) AS seen_count,
+        (array_agg(t.touch_id ORDER BY t.touch_id DESC))[1] AS last_touch_id,
+        (array_agg(t.touch_id ORDER BY t.touch_id) FILTER (
+            WHERE t.refused_reason IS NULL AND (s.state IS NULL OR s.state <> ALL($3::text[]))
+        ))[1] AS open_touch_id
+    FROM (
+        SELECT touch_id, refused_reason FROM touches
+        WHERE campaign_id = w.campaign_id AND wave = w.wave AND touch_id >= w.settled_touch_id ORDER BY touch_id LIMIT $4
+    ) AS t LEFT JOIN contact_states s USING (touch_id)
+) AS seen
 WHERE c.state = $1 AND NOT EXISTS (SELECT FROM waves u WHERE u.campaign_id = c.campaign_id AND u.state <> $2)
 ORDER BY w.campaign_id, w.wave
 """

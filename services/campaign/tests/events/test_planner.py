@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import itertools
 import os
 import random
 import signal
@@ -19,6 +18,7 @@ from concord.campaign.v1.campaign_events_pb2 import TouchPlanned
 from concord.contact.v1.reservation_service_pb2 import RESERVE_OUTCOME_CAPPED, RESERVE_OUTCOME_NO_PERMISSION_TO_CONTACT
 
 ADULTS = ((Condition(Field.BIRTH_YEAR, Operator.LESS_THAN, number=2000.0),),)
+NOBODY = ((Condition(Field.BIRTH_YEAR, Operator.LESS_THAN, number=1000.0),),)
 
 
 class Killed(BaseException):
@@ -160,29 +160,41 @@ async def test_profiles_that_change_between_a_death_and_the_next_attempt(worksho
     await assert_planned_exactly(workshop, campaign_id, [*members, others.id("customer 2")], 9)
 
 
-async def test_a_planner_that_was_too_slow_changes_nothing(workshop, others, monkeypatch):
-    members = await people(workshop, others, 9)
-    campaign_id = await workshop.launch(ADULTS)
+@pytest.mark.parametrize("rule", [ADULTS, NOBODY], ids=["adults", "nobody"])
+async def test_a_planner_that_was_too_slow_changes_nothing(workshop, others, monkeypatch, rule):
+    members = await people(workshop, others, 9) if rule is ADULTS else (await people(workshop, others, 9))[:0]
+    campaign_id = await workshop.launch(rule)
     slow, quick = workshop.planner(page=4, claim_seconds=0.0), workshop.planner(page=4)
-    original = planner_module.Planner._reserve
-    reserved, go_on = asyncio.Event(), asyncio.Event()
+    original = planner_module.Planner._commit
+    ready, go_on = asyncio.Event(), asyncio.Event()
 
     async def waiting(self, *arguments):
-        result = await original(self, *arguments)
         if self is slow:
-            reserved.set()
+            ready.set()
             await go_on.wait()
-        return result
+        await original(self, *arguments)
 
-    monkeypatch.setattr(planner_module.Planner, "_reserve", waiting)
+    monkeypatch.setattr(planner_module.Planner, "_commit", waiting)
     late = asyncio.create_task(slow.step())
-    await reserved.wait()
+    await ready.wait()
     assert await quick.step()
     go_on.set()
     await late
-    (wave,) = await workshop.rows("SELECT examined_count FROM waves")
-    assert wave["examined_count"] == 4
+    assert await workshop.rows("SELECT examined_count, failures_count FROM waves") == [{"examined_count": 4, "failures_count": 0}]
     await plan_to_the_end(workshop, quick)
+    await assert_planned_exactly(workshop, campaign_id, members, 9)
+
+
+async def test_a_planner_that_stops_in_good_order_gives_its_claim_back(workshop, others):
+    members = await people(workshop, others, 9)
+    campaign_id = await workshop.launch(ADULTS)
+    workshop.contact.delay_seconds = 0.5
+    stopped = asyncio.create_task(workshop.planner().plan())
+    while not workshop.contact.calls_count:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    stopped.cancel()
+    await asyncio.gather(stopped, return_exceptions=True)
+    assert await workshop.planner().step()
     await assert_planned_exactly(workshop, campaign_id, members, 9)
 
 
@@ -251,7 +263,9 @@ async def test_a_campaign_is_finished_when_every_planned_touch_is_settled(worksh
 
     async def settled() -> bool:
         async with workshop.database.transaction() as connection:
-            return await waves.settle(connection) == [campaign_id]
+            assert not await waves.settle(connection)
+        (campaign,) = await workshop.rows("SELECT state FROM campaigns")
+        return str(campaign["state"]) == "FINISHED"
 
     await workshop.fold(others.contacted(open_touches[0], "READ"))  # before the touch is committed
     assert not await settled()  # not planned yet
@@ -261,20 +275,33 @@ async def test_a_campaign_is_finished_when_every_planned_touch_is_settled(worksh
     assert not await settled()
     await workshop.fold(others.contacted(open_touches[1], "DELIVERED"))
     assert await settled()
-    assert not await settled()
+    assert await settled()
     assert await workshop.rows("SELECT state, version FROM campaigns") == [{"state": "FINISHED", "version": 3}]
 
 
-async def test_settling_looks_only_at_what_is_open(workshop, others):
+async def test_settling_goes_on_where_it_was(workshop, others, monkeypatch):
+    monkeypatch.setattr(waves, "SETTLED_TOUCHES_MAX", 3)
     members = await people(workshop, others, 12)
     campaign_id = await workshop.launch(ADULTS)
     await plan_to_the_end(workshop, workshop.planner())
-    in_order = sorted(touch_id(campaign_id, 1, uuid.UUID(member)) for member in members)
-    for settled_id, next_open in itertools.pairwise(in_order):
-        await workshop.fold(others.contacted(str(settled_id), "DELIVERED"))
+    in_order = [touch_id(campaign_id, 1, uuid.UUID(member)) for member in members]
+    in_order.sort()
+
+    async def settle() -> tuple[bool, uuid.UUID, str]:
         async with workshop.database.transaction() as connection:
-            assert await waves.settle(connection) == []
-        assert await workshop.rows("SELECT settled_touch_id FROM waves") == [{"settled_touch_id": next_open}]
+            more = await waves.settle(connection)
+        (row,) = await workshop.rows("SELECT settled_touch_id, c.state FROM waves JOIN campaigns c USING (campaign_id)")
+        return more, row["settled_touch_id"], row["state"]
+
+    assert await settle() == (False, in_order[0], "RUNNING")
+    await workshop.fold(*(others.contacted(str(each), "DELIVERED") for each in in_order[:1]))
+    assert await settle() == (False, in_order[1], "RUNNING")
+    await workshop.fold(*(others.contacted(str(each), "READ") for each in [*in_order[1:6], *in_order[7:]]))
+    assert await settle() == (True, in_order[3], "RUNNING")
+    assert await settle() == (True, in_order[5], "RUNNING")
+    assert await settle() == (False, in_order[6], "RUNNING")
+    await workshop.fold(others.contacted(str(in_order[6]), "FAILED"))
+    assert await settle() == (False, in_order[7], "FINISHED")
 
 
 @pytest.mark.timeout(90)
