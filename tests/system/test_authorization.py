@@ -148,7 +148,7 @@ class World:
         rows: dict[str, tuple[str, Json | None]] = {
             "InstitutionService.CreateSourceSystem": (
                 f"{institution}/sourceSystems?source_system_id={new_id}",
-                {"displayName": "s"},
+                {"displayName": "s", "defaultRank": 9},
             ),
             "InstitutionService.GetSourceSystem": (source, None),
             "InstitutionService.ListSourceSystems": (f"{institution}/sourceSystems", None),
