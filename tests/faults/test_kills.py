@@ -170,7 +170,7 @@ async def kill_in_turn(load: Load, rounds: int, pause_seconds: float) -> list[st
     return killed
 
 
-async def run_with_kills(platform: Platform, seed: int, rounds: int, pause_seconds: float) -> Load:
+async def run_with_kills(platform: Platform, seed: int, rounds: int, pause_seconds: float) -> None:
     async with platform.gateway() as gateway:
         load = Load(platform, gateway, seed)
         await load.found()
@@ -187,7 +187,9 @@ async def run_with_kills(platform: Platform, seed: int, rounds: int, pause_secon
         await platform.until_well()
         await platform.until_settled()
         await check_acknowledged(load)
-    return load
+        await check_campaign(load)
+        await platform.until_settled()
+        await check_projections(platform)
 
 
 async def check_acknowledged(load: Load) -> None:
@@ -250,10 +252,7 @@ async def check_campaign(load: Load) -> None:
 
 @pytest.mark.timeout(300)
 async def test_kill_everything_once_in_the_middle_of_a_load(platform: Platform) -> None:
-    load = await run_with_kills(platform, seed=int(os.environ.get("SEED", "20261123")), rounds=1, pause_seconds=1.5)
-    await check_campaign(load)
-    await platform.until_settled()
-    await check_projections(platform)
+    await run_with_kills(platform, seed=int(os.environ.get("SEED", "20261123")), rounds=1, pause_seconds=1.5)
 
 
 @pytest.mark.soak
@@ -261,7 +260,4 @@ async def test_kill_everything_once_in_the_middle_of_a_load(platform: Platform) 
 @pytest.mark.parametrize("number", range(int(os.environ.get("SOAK_RUNS", "5"))))
 async def test_kill_everything_again_and_again(platform: Platform, number: int) -> None:
     seed = random.SystemRandom().randrange(10**6)
-    load = await run_with_kills(platform, seed=seed, rounds=3, pause_seconds=1.0)
-    await check_campaign(load)
-    await platform.until_settled()
-    await check_projections(platform)
+    await run_with_kills(platform, seed=seed, rounds=3, pause_seconds=1.0)

@@ -16,7 +16,8 @@ PRAGUE = ZoneInfo("Europe/Prague")
 CENTURY = 1900
 # The English file of 1993 has its dates 23 years late; here every table has the original dates, moved by --offset-years.
 LATE_YEARS = 23
-OBSERVED = date(1998, 12, 31)
+# When a client of whom nothing happened was seen: the data ends here.
+LAST_DAY = date(1998, 12, 31)
 WOMAN_MONTHS = 50
 
 # Codes of the data, and ours.
@@ -120,6 +121,13 @@ class Bank:
     account_lines: dict[str, int] = field(default_factory=dict)
     holders: dict[str, list[Json]] = field(default_factory=dict)
     dispositions: dict[str, str] = field(default_factory=dict)
+    seen: dict[str, date] = field(default_factory=dict)
+
+    def see(self, holders: list[Json], day: date) -> None:
+        """Keeps the last day on which something is known of each holder; the data itself does not say when it was taken."""
+        for holder in holders:
+            key = holder["sourceRecordKey"]
+            self.seen[key] = max(day, self.seen.get(key, day))
 
     def instant(self, day: date) -> str:
         """Midnight in Prague of a day, moved by the offset."""
@@ -156,6 +164,8 @@ def read(directory: Path, offset_years: int = 0) -> Bank:
     elif (directory / "trnx_1993_shifted_to_2016.csv").exists():
         columns = ("trans_id", "account_id", "Date", "Type", "operation", "amount", "balance", "Purpose")
         _table(bank, directory, "trnx_1993_shifted_to_2016.csv", columns, _english_transaction)
+    for record in bank.records:
+        record["observeTime"] = bank.instant(bank.seen.get(record["sourceRecordKey"], LAST_DAY))
     return bank
 
 
@@ -261,7 +271,7 @@ def _client(bank: Bank, row: Row, _line: int) -> None:
         "postalAddress": {"locality": district["A2"], "administrativeArea": district["A3"], "countryCode": "CZ"},
     }
     bank.clients.add(client)
-    bank.records.append({"sourceRecordKey": f"client-{client}", "observeTime": bank.instant(OBSERVED), "party": party})
+    bank.records.append({"sourceRecordKey": f"client-{client}", "party": party})
 
 
 def _account(bank: Bank, row: Row, line: int) -> None:
@@ -299,10 +309,11 @@ def _owner(bank: Bank, account: str) -> Json | None:
 
 
 def _hold(bank: Bank, file: str, key: str, kind: str, opened: date, holders: list[Json], **more: Any) -> None:
+    bank.see(holders, opened)
     bank.holdings.setdefault(file, []).append(
         {
             "sourceHoldingKey": key,
-            "observeTime": bank.instant(OBSERVED),
+            "observeTime": bank.instant(opened),
             "kind": f"HOLDING_KIND_{kind}",
             "openDate": bank.day(opened),
             "holders": holders,
@@ -354,6 +365,7 @@ def _english_transaction(bank: Bank, row: Row, _line: int) -> None:
 def _move(bank: Bank, row: Row, day: date, sign: int, category: str) -> None:
     account = _known(row, "account_id", bank.opened, "an account with an owner")
     owner = _owner(bank, account) or {}
+    bank.see([owner], day)
     transaction = {
         "amount": _money(sign * minor_units(row["amount"], "amount")),
         "category": category or "other",
