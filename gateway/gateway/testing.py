@@ -235,6 +235,7 @@ class Running:
     backend: Backend
     issuer: Issuer
     built: wiring.Built
+    signer: InternalTokens
 
 
 def settings(issuer: Issuer, targets: dict[str, str], keys: tuple[dict[str, str], dict[str, str]], **changed: Any) -> Settings:
@@ -256,8 +257,8 @@ async def running(
     """The gateway behind a real HTTP server on a free port, before a backend that answers with examples."""
     served = served or contracts.installed()
     keys = generate_key("gateway")
-    public = json.dumps({"keys": [keys[1]]})
-    backend = Backend(served, InternalTokens("customer", public), validates)
+    signer = InternalTokens("gateway", json.dumps({"keys": [keys[1]]}), json.dumps(keys[0]))
+    backend = Backend(served, signer, validates)
     await backend.start()
     issuer = Issuer(folder)
     targets = dict.fromkeys(OWNERS, f"127.0.0.1:{backend.port}")
@@ -270,7 +271,7 @@ async def running(
         await asyncio.sleep(0.01)
     port = http.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Running(f"http://127.0.0.1:{port}", backend, issuer, built)
+        yield Running(f"http://127.0.0.1:{port}", backend, issuer, built, signer)
     finally:
         http.should_exit = True
         await serving

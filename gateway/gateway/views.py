@@ -132,5 +132,7 @@ def _rpc(contracts: Contracts, part: Part) -> Rpc:
 
 
 def routes(contracts: Contracts, channels: Mapping[str, grpc.aio.Channel]) -> list[Route]:
-    """The routes of the composed views."""
+    """The routes of the composed views; none where the contracts have no customers."""
+    if contracts.rpc(MASTER.rpc_path) is None:
+        return []
     return [Route("GET", CUSTOMER_VIEW, CUSTOMER_VIEW_NAME, CustomerView(contracts, channels))]
