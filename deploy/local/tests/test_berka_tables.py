@@ -4,11 +4,12 @@ from datetime import date
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from concord_local import berka_tables
 from concord_local.berka_tables import Malformed
 from concord_local.system import Trouble
-from hypothesis import given
-from hypothesis import strategies as st
 
 REAL = Path(__file__).parents[4] / "shared/data/berka"
 GOOD = {
