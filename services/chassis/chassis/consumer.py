@@ -82,8 +82,11 @@ class Consumer:
         while not stopping.is_set():
             try:
                 messages = await pull.fetch(self.subscription.batch_max, FETCH_SECONDS_MAX)
-            except TimeoutError:  # nothing new
+            except TimeoutError:
+                messages = []
+            if not messages:  # nothing new: nats-py says so in both ways
                 continue
+            telemetry.consumer_lag.set(messages[-1].metadata.num_pending, {"consumer": self.subscription.consumer})
             await self._receive(messages)
 
     async def _receive(self, messages: Sequence[Msg]) -> None:
