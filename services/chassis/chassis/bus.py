@@ -39,7 +39,7 @@ async def connect(settings: Settings, name: str) -> Bus:
         logger.warning("NATS: %s", type(error).__name__)
 
     async def on_disconnect() -> None:
-        logger.warning("NATS: disconnected")
+        logger.info("NATS: disconnected")
 
     async def on_reconnect() -> None:
         logger.info("NATS: connected again")

@@ -1,7 +1,6 @@
 """What `python -m <service>` understands; the same for every service."""
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -136,7 +135,7 @@ async def _rebuild(service: ServiceDefinition, settings: Any, options: argparse.
         owners = sorted({subscription.stream for subscription in application.consumers})
         _say("emptied. Now run: " + "; ".join(f"python -m {owner} republish --to {service.name}" for owner in owners))
     finally:
-        await application.database.close()
+        await _close(application)
 
 
 async def _dead_letters(service: ServiceDefinition, settings: Any, options: argparse.Namespace) -> None:
@@ -160,7 +159,13 @@ async def _dead_letters(service: ServiceDefinition, settings: Any, options: argp
         if failed:
             raise ValueError(f"{failed} of {len(ids)} dead letters failed again and stay open")
     finally:
-        await asyncio.shield(application.database.close())
+        await _close(application)
+
+
+async def _close(application: Application) -> None:
+    for channel in application.channels:
+        await channel.close()
+    await application.database.close()
 
 
 _COMMANDS: dict[str, Callable[[ServiceDefinition, Any, argparse.Namespace], Any]] = {

@@ -35,6 +35,8 @@ _UNAVAILABLE_ERRORS = (
     asyncpg.InternalClientError,  # what asyncpg says when the connection dies between two messages of a statement
     OSError,
 )
+# These say that the program is wrong, or the statement too slow: the same again would end the same way.
+_NOT_UNAVAILABLE_ERRORS = (asyncpg.QueryCanceledError, FileNotFoundError, FileExistsError, IsADirectoryError, PermissionError)
 # The same transaction may be run again at once.
 RETRYABLE_ERRORS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
@@ -43,7 +45,7 @@ def is_unavailable(error: BaseException) -> bool:
     """Whether the database is away or gave up: nothing was kept, and the same command may be sent again."""
     # asyncpg says "connection is closed" with the class that it also uses for wrong arguments.
     closed = isinstance(error, asyncpg.InterfaceError) and "clos" in str(error)
-    return closed or isinstance(error, _UNAVAILABLE_ERRORS)
+    return closed or (isinstance(error, _UNAVAILABLE_ERRORS) and not isinstance(error, _NOT_UNAVAILABLE_ERRORS))
 
 
 class Database:

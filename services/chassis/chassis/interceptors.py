@@ -88,7 +88,10 @@ def traced(method: Method, inner: Behaviour) -> Behaviour:
         methods.set_method(method)
         caller = telemetry.remote_span(_metadata(context, "traceparent"))
         parent = trace.set_span_in_context(caller) if caller is not None else None
-        span = telemetry.tracer.start_span(name, parent, SpanKind.SERVER)
+        if caller is not None and not caller.get_span_context().trace_flags.sampled:
+            span: trace.Span = caller  # nobody keeps this trace: its id is carried on, and nothing is made
+        else:
+            span = telemetry.tracer.start_span(name, parent, SpanKind.SERVER)
         otel_context.attach(trace.set_span_in_context(span))  # this task ends with the call: nothing to detach
         code = grpc.StatusCode.OK.value[0]
         try:

@@ -11,6 +11,8 @@ from chassis.database import Connection
 from chassis.ids import new_id
 from chassis.telemetry import current_traceparent
 
+PAYLOAD_BYTES_MAX = 512 << 10
+
 COLUMNS = "row_id, event_id, type, target, aggregate_id, payload, occurred_at, traceparent"
 ROWS_FROM_ARRAYS = (
     "unnest({}::uuid[], {}::uuid[], {}::text[], {}::text[], {}::text[], {}::bytea[], {}::timestamptz[], {}::text[])"
@@ -48,6 +50,10 @@ def subject(event_type: str, target: str | None) -> str:
 
 def arrays(events: Sequence[Event], now: datetime) -> list[list[object]]:
     """The rows of events as one array for each column, in the order of COLUMNS."""
+    for event in events:
+        size_bytes = event.message.ByteSize()
+        if size_bytes > PAYLOAD_BYTES_MAX:  # refused here, because a row that NATS refuses would stop the relay
+            raise ValueError(f"{event.type}: {size_bytes} bytes are more than an event's {PAYLOAD_BYTES_MAX}")
     traceparent = current_traceparent()
     rows = [
         (

@@ -98,7 +98,10 @@ class Relay:
         await self.mark(lease, acknowledged)
         telemetry.events_published.add(len(acknowledged))
         if len(acknowledged) < len(rows):
-            raise ConnectionError(f"{len(rows) - len(acknowledged)} of {len(rows)} events were not acknowledged")
+            kept = set(acknowledged)
+            types = {row["type"] for row in rows if row["row_id"] not in kept}
+            logger.warning("%s: not acknowledged: %s", self._service, ", ".join(sorted(types)))
+            raise ConnectionError
 
     async def mark(self, lease: Lease, row_ids: Sequence[uuid.UUID]) -> None:
         """Marks rows published, if this lease is still the present one.

@@ -5,6 +5,7 @@ import sys
 import uuid
 from datetime import UTC, datetime
 
+import asyncpg
 import pytest
 from echo_service import contract as pb
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from chassis import etags, ids, pages
 from chassis.config import Settings
+from chassis.database import is_unavailable
 from chassis.errors import Aborted, InvalidArgument, NotFound
 from chassis.identity import PrincipalKind, require_institution
 from chassis.record_links import require_link
@@ -94,6 +96,27 @@ def test_resource_names():
     for wrong in ("ab", "Bank", "1bank", "bank-", "a" * 41, "bänk"):
         with pytest.raises(InvalidArgument):
             ids.slug(wrong, "institution_id")
+
+
+@pytest.mark.parametrize(
+    ("error", "unavailable"),
+    [
+        (ConnectionRefusedError(), True),
+        (asyncpg.CannotConnectNowError(), True),
+        (asyncpg.TooManyConnectionsError(), True),
+        (asyncpg.DeadlockDetectedError(), True),
+        (asyncpg.LockNotAvailableError(), True),
+        (asyncpg.InterfaceError("connection is closed"), True),
+        (asyncpg.InterfaceError("the server expects 1 argument for this query, 2 were passed"), False),
+        (asyncpg.DataError("invalid input for query argument $1"), False),
+        (asyncpg.QueryCanceledError(), False),
+        (asyncpg.UniqueViolationError(), False),
+        (FileNotFoundError(), False),
+        (ValueError(), False),
+    ],
+)
+def test_what_says_that_the_database_is_away(error, unavailable):
+    assert is_unavailable(error) is unavailable
 
 
 def test_another_institution_does_not_exist():
