@@ -242,8 +242,8 @@ class Workshop:
         return campaign_id
 
     async def until_planned(self, enough: Callable[[], bool]) -> None:
-        """Waits until no wave is being planned, or it is enough; 30 seconds at most."""
-        async with asyncio.timeout(30):
+        """Waits until no wave is being planned, or it is enough; a minute at most."""
+        async with asyncio.timeout(60):
             while not enough() and await self.rows("SELECT FROM waves WHERE state = 'PLANNING'"):  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
 

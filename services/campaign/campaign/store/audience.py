@@ -41,6 +41,7 @@ def _profile(row: asyncpg.Record, institution_id: str) -> Profile:
 
 
 _RATING = ("customer_level", "lifecycle_stage", *(degree.name.lower() for degree in DEGREES))
+# OFFSET 0 keeps these lookups by key: a page must not cost more because the whole is larger, and a join would read all of it.
 _PAGE = f"""
 WITH page AS (
     SELECT DISTINCT customer_id FROM record_links WHERE institution_id = $1 AND customer_id > $2 ORDER BY customer_id LIMIT $3
@@ -49,11 +50,15 @@ SELECT page.customer_id, p.birth_year, p.sex, p.country, p.administrative_area, 
     {", ".join(f"a.{name} AS a_{name}, i.{name} AS i_{name}" for name in _RATING)},
     points.program_ids, points.balances_points, coalesce(permission.granted, false) AS permitted
 FROM page
-LEFT JOIN profiles p ON p.customer_id = page.customer_id
-LEFT JOIN profile_ratings a ON a.customer_id = page.customer_id AND a.scope = '{ALLIANCE}'
-LEFT JOIN profile_ratings i ON i.customer_id = page.customer_id AND i.scope = $1
-LEFT JOIN permissions permission ON permission.customer_id = page.customer_id AND permission.institution_id = $1
-    AND permission.channel = $4 AND permission.purpose = $5
+LEFT JOIN LATERAL (SELECT * FROM profiles WHERE customer_id = page.customer_id OFFSET 0) AS p ON true
+LEFT JOIN LATERAL (
+    SELECT * FROM profile_ratings WHERE customer_id = page.customer_id AND scope = '{ALLIANCE}' OFFSET 0
+) AS a ON true
+LEFT JOIN LATERAL (SELECT * FROM profile_ratings WHERE customer_id = page.customer_id AND scope = $1 OFFSET 0) AS i ON true
+LEFT JOIN LATERAL (
+    SELECT granted FROM permissions
+    WHERE customer_id = page.customer_id AND institution_id = $1 AND channel = $4 AND purpose = $5 OFFSET 0
+) AS permission ON true
 LEFT JOIN LATERAL (
     SELECT array_agg(program_id) AS program_ids, array_agg(balance_points) AS balances_points
     FROM (

@@ -108,7 +108,7 @@ def rules_and_profiles(draw):
     return rule, draw(st.lists(profiles(rule), min_size=1, max_size=5))
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(rules_and_profiles())
 def test_cel_says_what_the_rule_says(case):
     rule, people = case
