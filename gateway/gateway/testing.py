@@ -129,10 +129,11 @@ def _fill(message: Any, descriptor: Descriptor, depth: int) -> None:
         if is_choice(one) and one.containing_oneof is not None and one is not one.containing_oneof.fields[0]:
             continue
         inner = one.message_type
+        times = max(1, rules_of(one).repeated.min_items) if one.is_repeated else 1
         if inner is None:
             value = _example_value(one)
             if one.is_repeated:
-                getattr(message, one.name).append(value)
+                getattr(message, one.name).extend([value] * times)
             else:
                 setattr(message, one.name, value)
         elif inner.GetOptions().map_entry or inner.full_name in BY_LIBRARY | WRAPPERS or depth >= EXAMPLE_DEPTH_MAX:
@@ -141,7 +142,8 @@ def _fill(message: Any, descriptor: Descriptor, depth: int) -> None:
             getattr(message, one.name).seconds = EXAMPLE_SECONDS
         elif inner.full_name != "google.protobuf.FieldMask":
             child = getattr(message, one.name)
-            _fill(child.add() if one.is_repeated else child, inner, depth + 1)
+            for each in [child.add() for _ in range(times)] if one.is_repeated else [child]:
+                _fill(each, inner, depth + 1)
 
 
 def _example_value(one: FieldDescriptor) -> Any:

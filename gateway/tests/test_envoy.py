@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from importlib import resources
+from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -200,7 +201,7 @@ async def test_bodies(echo, body):
     assert str(first.request) == str(second.request)
 
 
-PATHS = [
+PATHS: list[Any] = [
     ("POST", "/v1/shelves/a%20b/books/c/d/e:echo", {}),
     ("POST", "/v1/shelves/a%2Fb/books/c%2fd:echo", {}),
     ("POST", "/v1/shelves/%E4%B8%AD/books/x:echo", {}),

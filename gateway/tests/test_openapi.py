@@ -1,0 +1,172 @@
+"""The OpenAPI document: valid, complete, as committed, and true: what services answer and requests may hold fits its schemas."""
+
+import json
+import re
+
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from openapi_spec_validator import validate
+
+from buf.validate import validate_pb2
+from gateway import openapi, rpcs, schemas, testing
+from gateway.__main__ import main
+from gateway.json_encoder import Encoders
+from gateway.schemas import pattern_of_segments
+
+
+@pytest.fixture(scope="module")
+def document(served):
+    return openapi.document(served)
+
+
+def operations(document):
+    return [(path, method, operation) for path, methods in document["paths"].items() for method, operation in methods.items()]
+
+
+def resolved(document, schema):
+    return document["components"]["schemas"][schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+
+
+def fits(document, schema, value):
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", "components": document["components"], "allOf": [schema]}
+    jsonschema.Draft202012Validator(whole).validate(value)
+
+
+def test_it_is_valid_and_says_so_itself(document):
+    assert document["openapi"] == "3.1.0"
+    validate(document)
+
+
+def test_the_committed_document_is_what_the_contracts_say(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["gateway", "openapi", "--check"])
+    assert main() == 0
+
+
+def test_a_document_that_drifted_is_found(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(openapi, "FILE", tmp_path / "openapi.json")
+    monkeypatch.setattr("sys.argv", ["gateway", "openapi", "--check"])
+    assert main() == 1
+    assert "run `.venv/bin/python -m gateway openapi`" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["gateway", "openapi"])
+    assert main() == 0
+    validate(json.loads((tmp_path / "openapi.json").read_text()))
+
+
+def test_every_rpc_is_there_with_its_access(document, served):
+    found = {operation["operationId"]: operation for _, _, operation in operations(document)}
+    assert len(found) == len(operations(document))
+    for rpc in served.rpcs:
+        operation = found[rpc.name.replace(".", "_")]
+        assert operation["x-concord-access"]["scopes"] == list(rpc.access.scopes)
+        assert operation["security"] == [{"bearer": [scope]} for scope in rpc.access.scopes]
+        assert operation["summary"], rpc.path
+        assert {"200", "400", "401", "403", "default"} <= set(operation["responses"])
+
+
+def test_request_id_and_etag_are_headers_only(document, served):
+    for path, method, operation in operations(document):
+        parameters = operation["parameters"]
+        names = {parameter.get("name") for parameter in parameters}
+        assert not names & {"requestId", "request_id", "etag"}, path
+        body = operation.get("requestBody")
+        if body:
+            schema = resolved(document, body["content"]["application/json"]["schema"])
+            assert "requestId" not in schema["properties"], path
+        if method != "get" and not operation["x-concord-access"]["readOnly"]:
+            assert {"$ref": "#/components/parameters/IdempotencyKey"} in parameters
+
+
+def test_path_parameters_have_the_patterns_of_their_fields(document):
+    operation = document["paths"]["/v1/institutions/{institution}/sourceSystems/{source_system}"]["get"]
+    slug = "^[a-z][a-z0-9-]{1,38}[a-z0-9]$"
+    assert [(p["name"], p["schema"]["pattern"]) for p in operation["parameters"][:2]] == [
+        ("institution", slug),
+        ("source_system", slug),
+    ]
+    for path, _, operation in operations(document):
+        named = set(re.findall(r"\{(\w+)\}", path))
+        assert named == {p["name"] for p in operation["parameters"] if p.get("in") == "path"}
+
+
+def test_answers_fit_their_schemas(document, served):
+    for transcoder in rpcs.transcoders(served):
+        operation = next(op for _, _, op in operations(document) if op["operationId"] == transcoder.rpc.name.replace(".", "_"))
+        schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+        answer = transcoder.encode_response(testing.example(transcoder.rpc.response_class))
+        fits(document, schema, answer)
+        fits(document, schema, {} if not resolved(document, schema).get("required") else answer)
+
+
+def test_requests_fit_their_schemas(document, served):
+    encoders = Encoders(served.pool)
+    compared = 0
+    for transcoder in rpcs.transcoders(served):
+        operation = next(op for _, _, op in operations(document) if op["operationId"] == transcoder.rpc.name.replace(".", "_"))
+        if "requestBody" not in operation:
+            continue
+        request = encoders.of(transcoder.rpc.descriptor.input_type)(testing.example(transcoder.rpc.request_class))
+        if transcoder.body_field is not None:
+            request = request[transcoder.body_field.json_name]
+        else:
+            bound = {variable.field_path[0] for variable in transcoder.binding.template.variables}
+            for name in bound | {"requestId", "etag"}:
+                request.pop(name, None)
+        fits(document, operation["requestBody"]["content"]["application/json"]["schema"], request)
+        compared += 1
+    assert compared > 20
+
+
+def test_schemas_refuse_what_the_gateway_refuses(document):
+    schema = {"$ref": "#/components/schemas/customer.v1.SearchCustomersRequest"}
+    fits(document, schema, {"phone": "12345", "pageSize": None})
+    for wrong in (
+        {},
+        {"phone": "12345", "email": "a@b"},
+        {"phone": "12345", "nope": 1},
+        {"phone": "12345", "pageSize": -1},
+        {"phone": "1"},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            fits(document, schema, wrong)
+
+
+@given(st.integers(-(10**18), 10**18), st.integers(-(10**18), 10**18), st.data())
+def test_integers_as_text_stay_within_their_bounds(low, high, data):
+    assume(low <= high)
+    pattern = schemas._digits(low, high)
+    number = data.draw(st.one_of(st.integers(low, high), st.integers(-20, 20), st.integers(-(10**19), 10**19)))
+    if re.search(pattern, str(number)):
+        assert low <= number <= high or low > 1 or high < -1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "segments"),
+    [
+        ("^a/[a-z]+/b/[0-9]{2}$", ["a", "[a-z]+", "b", "[0-9]{2}"]),
+        ("^a/(b|c)/[/]d$", ["a", "(b|c)", "[/]d"]),
+        ("^(a/b)$", ["(a/b)"]),
+        ("a/b", None),
+        ("^a/b|c/d$", None),
+    ],
+)
+def test_patterns_are_divided_at_slashes(pattern, segments):
+    assert pattern_of_segments(pattern) == segments
+
+
+def test_rules_become_keywords():
+    rules = validate_pb2.StringRules(min_len=1, max_len=5, email=True)
+    assert schemas.text(rules, True) == {"type": "string", "minLength": 1, "maxLength": 5, "format": "email"}
+    enum = validate_pb2.StringRules()
+    getattr(enum, "in").extend(["a", "b"])
+    assert schemas.text(enum, True) == {"type": "string", "enum": ["a", "b"]}
+
+
+def test_bounds_follow_the_rules(sample):
+    field = sample.pool.FindMessageTypeByName("concord.customer.v1.Everything").fields_by_name["whole"]
+    assert field.type == FieldDescriptor.TYPE_INT32
+    rules = validate_pb2.FieldRules(int32=validate_pb2.Int32Rules(gt=0, lt=10))
+    assert schemas.bounds(field, rules) == (1, 9)
+    assert schemas.integer(field, rules, True)["pattern"] == "^([1-9])$"
