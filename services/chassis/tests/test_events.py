@@ -9,7 +9,8 @@ from echo_service.service import ADDED, CHANGED, SERVICE, add, changed, fold, fo
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
-from chassis import bus, consumer, dead_letters, leases, outbox, record_links, republish, streams
+from chassis import bus, consumer, dead_letters, leases, outbox, publisher, record_links, republish, streams
+from chassis.clock import now
 from chassis.consumer import Consumer, Subscription
 from chassis.ids import new_id
 from chassis.outbox import Event
@@ -63,6 +64,19 @@ async def test_what_is_added_is_folded_once_by_two_replicas(start):
     assert await published_everything(database)
 
 
+async def test_a_consumer_with_nothing_to_do_keeps_running(start, caplog):
+    running = await start(nats=True)
+    await add_through_rpc(running, 1)
+    await asyncio.sleep(3 * consumer.FETCH_SECONDS_MAX)
+    assert "failed" not in caplog.text
+    await add_through_rpc(running, 1, prefix="later")
+
+    async def done():
+        return await folded(running.application.database) == {"c": 2}
+
+    await eventually(done, 5)
+
+
 async def test_headers_are_cloud_events(start, settings):
     running = await start(nats=True)
     connected = await bus.connect(running.application.settings, "test")
@@ -100,6 +114,29 @@ async def test_published_again_and_delivered_again_it_counts_once(start):
 
     await eventually(stream_is_folded)
     assert await folded(database) == {"c": 50}
+
+
+async def test_a_batch_of_which_the_stream_knows_a_part_is_stored_once(start):
+    running = await start(nats=True)
+    database = running.application.database
+    await add_through_rpc(running, 50)
+    await eventually(lambda: published_everything(database))
+    # A relay that died between publishing and marking, just now: old and new events go together.
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE outbox SET published_at = NULL")
+        await outbox.write(connection, [changed("d", number, 1, number) for number in range(40)], now())
+    await eventually(lambda: published_everything(database))
+    connected = await bus.connect(running.application.settings, "test")
+    assert (await connected.jetstream.stream_info("ECHO")).state.messages == 140
+    await connected.client.close()
+
+
+def test_batches_are_bounded_and_whole():
+    small = [{"payload": b"1"}] * (publisher.BATCH_MESSAGES_MAX + 1)
+    assert [len(batch) for batch in publisher.batches(small)] == [publisher.BATCH_MESSAGES_MAX, 1]
+    large = [{"payload": b"1" * publisher.BATCH_BYTES_MAX}] * 2
+    assert [len(batch) for batch in publisher.batches([*large, *small[:3]])] == [1, 1, 3]
+    assert list(publisher.batches([])) == []
 
 
 async def test_a_failing_handler_is_tried_again_and_a_poisoned_event_is_kept_and_replayed(start, monkeypatch):
