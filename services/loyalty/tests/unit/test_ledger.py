@@ -1,5 +1,7 @@
 import uuid
+from dataclasses import fields, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -147,3 +149,24 @@ def test_an_order_of_nothing_is_a_fault():
     order = make(OperationKind.EARN, ACCOUNTS[0], 0, ActivityKey(ACCOUNTS[0], "p", OperationKind.EARN))
     with pytest.raises(ValueError, match="more than zero"):
         post([order], {}, {}, START, NOW)
+
+
+def test_the_chain_covers_everything_but_the_text_of_the_reference():
+    order = make(OperationKind.EARN, ACCOUNTS[0], 10, ActivityKey(ACCOUNTS[0], "p", OperationKind.EARN))
+    batch = post([order], {}, {}, START, NOW)
+    (operation,), entries = batch.operations, [entry for _, entry in batch.entries]
+    hashes = {
+        operation.hash,
+        chain_hash(b"another before", operation, entries),
+        chain_hash(HASH_OF_NOTHING, operation, entries[:1]),
+    }
+    changes: dict[str, Any] = {
+        "operation_id": ACCOUNTS[1], "key": RequestKey("a", "b"), "kind": OperationKind.REDEEM, "account_id": ACCOUNTS[1],
+        "program_id": "q", "institution_id": "cafe", "amount_points": 11, "effective_time": NOW.replace(year=2025),
+        "content_hash": b"x", "rule": "r", "sequence": 2, "outcome": Outcome.INSUFFICIENT_POINTS, "balance_points": 11,
+        "shortfall_points": 1, "post_time": NOW.replace(year=2025),
+    }  # fmt: skip
+    hashes |= {chain_hash(HASH_OF_NOTHING, replace(operation, **{name: value}), entries) for name, value in changes.items()}
+    assert len(hashes) == 3 + len(changes)
+    assert {field.name for field in fields(Operation)} == changes.keys() | {"reference", "hash"}
+    assert chain_hash(HASH_OF_NOTHING, replace(operation, reference="erased"), entries) == operation.hash
