@@ -14,7 +14,8 @@ from chassis.bus import Bus
 from chassis.ids import new_id
 from chassis.outbox import subject
 
-BATCH_MESSAGES_MAX = 500  # the server takes 1,000
+BATCH_MESSAGES_MAX = 1000  # what the server takes
+BATCH_MESSAGES_MIN = 32  # below, the flushes of a batch cost more than those of its messages
 BATCH_BYTES_MAX = 4 << 20
 IN_FLIGHT_MAX = 256
 ACK_SECONDS_MAX = 5.0
@@ -50,7 +51,7 @@ class Publisher:
         try:
             for batch in batches(rows):
                 # A batch is refused as a whole when the stream has one of its messages already: then each goes alone.
-                if len(batch) == 1 or not await self._publish_together(batch):
+                if len(batch) < BATCH_MESSAGES_MIN or not await self._publish_together(batch):
                     await self._publish_one_by_one(batch)
         except TimeoutError:
             logger.warning("%d events were not acknowledged within %g s", len(rows) - len(self._acknowledged), ACK_SECONDS_MAX)
@@ -123,7 +124,7 @@ class Publisher:
 
 
 def batches(rows: Sequence[asyncpg.Record]) -> Iterator[Sequence[asyncpg.Record]]:
-    """The rows in pieces of at most 500 messages and 4 MiB."""
+    """The rows in pieces of at most 1,000 messages and 4 MiB."""
     first = size_bytes = 0
     for number, row in enumerate(rows):
         size_bytes += len(row["payload"])

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import socket
@@ -10,19 +9,16 @@ import uuid
 from collections.abc import Sequence
 
 import asyncpg
-from nats.aio.msg import Msg
 
 from chassis import leases, telemetry
 from chassis.bus import Bus
 from chassis.database import Database
 from chassis.ids import new_id
 from chassis.leases import Lease
-from chassis.outbox import subject
+from chassis.publisher import Publisher
 
 LEASE = "relay"
-BATCH_ROWS_MAX = 500
-IN_FLIGHT_MAX = 256
-ACK_SECONDS_MAX = 5.0
+BATCH_ROWS_MAX = 1000
 POLL_SECONDS = 0.05
 
 logger = logging.getLogger(__name__)
@@ -72,7 +68,7 @@ class Relay:
         finally:
             await publisher.stop()
 
-    async def _lead(self, publisher: "Publisher", lease: Lease, stopping: asyncio.Event) -> None:
+    async def _lead(self, publisher: Publisher, lease: Lease, stopping: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         renew_at = loop.time() + leases.RENEW_SECONDS
         while not stopping.is_set():
@@ -90,7 +86,7 @@ class Relay:
                 renew_at = loop.time() + leases.RENEW_SECONDS
             await _wait(self._wake, POLL_SECONDS)
 
-    async def _publish(self, publisher: "Publisher", lease: Lease, rows: Sequence[asyncpg.Record]) -> None:
+    async def _publish(self, publisher: Publisher, lease: Lease, rows: Sequence[asyncpg.Record]) -> None:
         try:
             acknowledged = await publisher.publish(rows)
         finally:
@@ -115,79 +111,6 @@ class Relay:
             status = await connection.execute(_MARK, LEASE, lease.fence, leases.LEASE_SECONDS, row_ids)
         if status == "UPDATE 0":
             raise Deposed
-
-
-class Publisher:
-    """Publishes to JetStream with many messages in flight, through one reply subscription."""
-
-    def __init__(self, bus: Bus, service: str) -> None:
-        self._client = bus.client
-        self._source = f"concord/{service}"
-        self._inbox = bus.client.new_inbox()
-        self._room = asyncio.Semaphore(IN_FLIGHT_MAX)
-        self._sent: dict[str, uuid.UUID] = {}
-        self._acknowledged: list[uuid.UUID] = []
-        self._all_answered = asyncio.Event()
-        self._count = 0
-
-    async def start(self) -> None:
-        """Listens for acknowledgements."""
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
-
-    async def stop(self) -> None:
-        """Stops listening."""
-        with contextlib.suppress(Exception):  # the connection may be gone
-            await self._subscription.unsubscribe()
-
-    async def publish(self, rows: Sequence[asyncpg.Record]) -> list[uuid.UUID]:
-        """Publishes outbox rows; returns the ids of those that the stream acknowledged in time."""
-        self._acknowledged = []
-        self._all_answered.clear()
-        try:
-            async with asyncio.timeout(ACK_SECONDS_MAX):
-                for row in rows:
-                    await self._room.acquire()
-                    self._count += 1
-                    reply = f"{self._inbox}.{self._count}"
-                    self._sent[reply] = row["row_id"]
-                    await self._client.publish(
-                        subject(row["type"], row["target"]), row["payload"], reply=reply, headers=self._headers(row)
-                    )
-                while self._sent:
-                    await self._all_answered.wait()
-                    self._all_answered.clear()
-        except TimeoutError:
-            logger.warning("%d events were not acknowledged within %g s", len(self._sent), ACK_SECONDS_MAX)
-        finally:
-            for _ in range(len(self._sent)):
-                self._room.release()
-            self._sent.clear()  # a late acknowledgement means nothing any more: the row is published again, under the same id
-        return self._acknowledged
-
-    def _headers(self, row: asyncpg.Record) -> dict[str, str]:
-        headers = {
-            "Nats-Msg-Id": str(row["row_id"]),
-            "ce-specversion": "1.0",
-            "ce-id": str(row["event_id"]),
-            "ce-type": row["type"],
-            "ce-source": self._source,
-            "ce-subject": row["aggregate_id"],
-            "ce-time": row["occurred_at"].isoformat(),
-            "content-type": "application/protobuf",
-        }
-        if row["traceparent"]:
-            headers["traceparent"] = row["traceparent"]
-        return headers
-
-    async def _on_answer(self, message: Msg) -> None:
-        row_id = self._sent.pop(message.subject, None)
-        if row_id is None:
-            return
-        self._room.release()
-        if message.data and "error" not in json.loads(message.data):
-            self._acknowledged.append(row_id)
-        if not self._sent:
-            self._all_answered.set()
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

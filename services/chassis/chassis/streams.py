@@ -42,6 +42,7 @@ def stream_config(owner: str, replicas: int = 1, bytes_max: int = 1 << 30) -> St
         max_msg_size=MESSAGE_BYTES_MAX,
         duplicate_window=DUPLICATE_WINDOW_SECONDS,
         num_replicas=replicas,
+        allow_atomic=True,  # the relay publishes batches: needs a server of 2.12 or later
     )
 
 
