@@ -19,7 +19,7 @@ from gateway.routes import Route, bindings
 from gateway.transcoding import HEADER_OF_FIELD, Transcoder
 
 KEY = re.compile(rb"[\x21\x23-\x5b\x5d-\x7e]{1,255}")
-ETAG = re.compile(r"[\x21\x23-\x7e]{1,256}")
+ETAG = re.compile(r'"[0-9A-Za-z_.:+/=-]{1,62}"')
 
 
 class RpcEndpoint:
@@ -80,18 +80,19 @@ class RpcEndpoint:
 
 
 def _entity_tag(header: str) -> str:
-    if len(header) > 2 and header[0] == header[-1] == '"' and ETAG.fullmatch(header[1:-1]):
-        return header[1:-1]
+    quoted = header if header.startswith('"') else f'"{header}"'  # many write it without the quotes
+    if ETAG.fullmatch(quoted):
+        return quoted  # the contracts' etags have their quotes (AIP-154)
     raise wrong("IF_MATCH_INVALID", "If-Match", 'must be one entity tag as an ETag header had it, such as "abc"')
 
 
 def _with_etag(content: bytes, etag: str, if_none_match: bytes | None) -> Answer:
     if not ETAG.fullmatch(etag):
         return Answer(content, [JSON])
-    quoted = f'"{etag}"'.encode()
-    if if_none_match is not None and quoted in [tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b",")]:
-        return Answer(b"", [(b"etag", quoted)], 304)
-    return Answer(content, [JSON, (b"etag", quoted)])
+    tag = etag.encode()
+    if if_none_match is not None and tag in [one.strip().removeprefix(b"W/") for one in if_none_match.split(b",")]:
+        return Answer(b"", [(b"etag", tag)], 304)
+    return Answer(content, [JSON, (b"etag", tag)])
 
 
 def unary(channel: grpc.aio.Channel, rpc: Rpc) -> Any:

@@ -8,6 +8,7 @@ import re
 import httpx
 import pytest
 
+from chassis import etags
 from chassis.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, PermissionDenied, ResourceExhausted, Unavailable
 from chassis.identity import PrincipalKind
 from gateway import testing
@@ -17,6 +18,7 @@ GET_CUSTOMER = "/concord.customer.v1.CustomerService/GetCustomer"
 UPDATE_SOURCE_SYSTEM = "/concord.customer.v1.InstitutionService/UpdateSourceSystem"
 REDEEM = "/concord.loyalty.v1.LedgerService/RedeemPoints"
 REDEEM_URL = f"/v1/accounts/{CUSTOMER}:redeem"
+SOURCE_SYSTEM = {"displayName": "Core", "defaultRank": 5}
 REDEEM_BODY = {"program": "programs/concord", "amountPoints": "12", "institution": "institutions/northbank"}
 
 
@@ -48,7 +50,7 @@ async def test_get_reaches_the_service_with_identity_trace_and_deadline(client, 
     response = await client.get(f"/v1/customers/{CUSTOMER}", headers=headers)
     assert response.status_code == 200
     assert response.headers["x-request-id"] == trace_id
-    assert response.headers["etag"] == '"eee"'
+    assert response.headers["etag"] == '"e1"'
     (call,) = stack.backend.received
     assert call.path == GET_CUSTOMER
     assert call.request.name == f"customers/{CUSTOMER}"
@@ -72,8 +74,8 @@ async def test_request_timeout_is_checked(client, stack, seconds):
 
 
 async def test_if_none_match_answers_not_modified(client, stack):
-    response = await client.get(f"/v1/customers/{CUSTOMER}", headers=bearer(stack) | {"If-None-Match": '"x", W/"eee"'})
-    assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", '"eee"')
+    response = await client.get(f"/v1/customers/{CUSTOMER}", headers=bearer(stack) | {"If-None-Match": '"x", W/"e1"'})
+    assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", '"e1"')
 
 
 async def test_head_is_get_without_content(client, stack):
@@ -91,7 +93,7 @@ async def test_mutation_carries_key_and_etag(client, stack):
     assert response.status_code == 200, response.text
     (call,) = stack.backend.received
     assert call.path == UPDATE_SOURCE_SYSTEM
-    assert (call.request.request_id, call.request.etag) == ("key-1", "v7")
+    assert (call.request.request_id, call.request.etag) == ("key-1", '"v7"')
     assert call.request.source_system.name == "institutions/northbank/sourceSystems/core"
     assert list(call.request.update_mask.paths) == ["display_name", "default_rank"]
 
@@ -131,11 +133,19 @@ async def test_idempotency_key_becomes_request_id(client, stack, key, arrives):
     assert stack.backend.received[0].request.amount_points == 12
 
 
-@pytest.mark.parametrize("etag", ["v7", "*", '"a", "b"', 'W/"a"', '""'])
+@pytest.mark.parametrize("etag", ["*", '"a", "b"', 'W/"a"', '""', "", '"a', "a b", '"é"'])
 async def test_if_match_must_be_one_strong_tag(client, stack, etag):
-    headers = everything(stack) | {"Idempotency-Key": "key-1", "If-Match": etag}
+    headers = everything(stack) | {"Idempotency-Key": "key-1", "If-Match": etag.encode()}
     url = "/v1/institutions/northbank/sourceSystems/core"
-    problem(await client.patch(url, headers=headers, json={"displayName": "Core"}), 400, "IF_MATCH_INVALID")
+    problem(await client.patch(url, headers=headers, json=SOURCE_SYSTEM), 400, "IF_MATCH_INVALID")
+
+
+@pytest.mark.parametrize("header", ['"1f"', "1f"])
+async def test_the_etag_of_an_answer_is_what_the_service_gets_back(client, stack, header):
+    headers = everything(stack) | {"Idempotency-Key": "key-1", "If-Match": header}
+    response = await client.patch("/v1/institutions/northbank/sourceSystems/core", headers=headers, json=SOURCE_SYSTEM)
+    assert response.status_code == 200, response.text
+    assert stack.backend.received[0].request.etag == etags.etag(0x1F)
 
 
 async def test_if_match_where_it_means_nothing_is_refused(client, stack):
