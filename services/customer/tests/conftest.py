@@ -76,13 +76,13 @@ class Master:
             self._channels[key] = self.running.channel(institution=institution, scopes=scopes, **more)
         return self._channels[key]
 
-    def intake(self, institution: str | None = "bank", **more: Any) -> IntakeServiceStub:
+    def intake(self, institution: str | None = "bank", **more: Any) -> Any:
         return IntakeServiceStub(self.channel(institution, **more))
 
-    def customers(self, institution: str | None = "bank", **more: Any) -> CustomerServiceStub:
+    def customers(self, institution: str | None = "bank", **more: Any) -> Any:
         return CustomerServiceStub(self.channel(institution, **more))
 
-    def institutions(self, institution: str | None = "bank", **more: Any) -> InstitutionServiceStub:
+    def institutions(self, institution: str | None = "bank", **more: Any) -> Any:
         return InstitutionServiceStub(self.channel(institution, **more))
 
     @property
@@ -104,11 +104,15 @@ class Master:
 
     async def create(self, institution: str, source_system: str, rank: int = 10, country: str = "CZ", **ranks: int) -> None:
         stub = self.institutions(**self.operator)
+        attribute_ranks: Any = [{"attribute": f"ATTRIBUTE_{name.upper()}", "rank": value} for name, value in ranks.items()]
         await stub.CreateInstitution(
             institution_pb.CreateInstitutionRequest(
                 institution_id=institution,
                 institution=institution_pb.Institution(
-                    display_name=institution, kind=1, time_zone="Europe/Prague", country_code=country
+                    display_name=institution,
+                    kind=institution_pb.INSTITUTION_KIND_BANK,
+                    time_zone="Europe/Prague",
+                    country_code=country,
                 ),
                 request_id=f"create-{institution}",
             )
@@ -120,7 +124,7 @@ class Master:
                 source_system=institution_pb.SourceSystem(
                     display_name=source_system,
                     default_rank=rank,
-                    attribute_ranks=[{"attribute": f"ATTRIBUTE_{name.upper()}", "rank": value} for name, value in ranks.items()],
+                    attribute_ranks=attribute_ranks,
                 ),
                 request_id=self.request_id(),
             )

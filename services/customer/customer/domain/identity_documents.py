@@ -12,10 +12,11 @@ from stdnum.exceptions import ValidationError
 from customer.domain.vocabulary import IdentifierScheme
 
 NUMBER_CHARACTERS_MIN = 4
+PLACEHOLDER_DIGITS_MIN = 6
 EARLIEST_BIRTH_YEAR = 1850
 _WORLDWIDE = "ZZ"
 _NOT_PLAIN = re.compile(r"[^0-9A-Z]")
-_DIGITS = "01234567890123456789"
+_COUNTING = "01234567890123456789"
 
 # Modules of python-stdnum that know a scheme of a country; the first that accepts a number wins.
 # Where none is named, a number only has to be well formed.
@@ -24,7 +25,7 @@ _MODULES: dict[IdentifierScheme, dict[str, str]] = {
         "BE": "be.nn", "BG": "bg.egn", "BR": "br.cpf", "CH": "ch.ssn", "CL": "cl.rut", "CZ": "cz.rc", "DK": "dk.cpr",
         "EE": "ee.ik", "ES": "es.dni es.nie", "FI": "fi.hetu", "FR": "fr.nir", "GR": "gr.amka", "IL": "il.idnr",
         "IN": "in_.aadhaar", "IS": "is_.kennitala", "IT": "it.codicefiscale", "KR": "kr.rrn", "LT": "lt.asmens",
-        "LV": "lv.pk", "MY": "my.nric", "NL": "nl.bsn", "NO": "no.fodselsnummer", "PL": "pl.pesel", "RO": "ro.cnp",
+        "LV": "lv.pvn", "MY": "my.nric", "NL": "nl.bsn", "NO": "no.fodselsnummer", "PL": "pl.pesel", "RO": "ro.cnp",
         "SE": "se.personnummer", "SK": "sk.rc", "TH": "th.pin", "TR": "tr.tckimlik", "US": "us.ssn", "ZA": "za.idnr",
     },
     IdentifierScheme.ORGANISATION_REGISTRATION: {
@@ -89,9 +90,10 @@ def _module(name: str) -> Any:
 
 
 def _is_well_formed(number: str) -> bool:
-    """A number has a digit, is long enough, and is not a placeholder such as 000000 or 123456."""
+    """A number has different digits, is long enough, and is not a placeholder such as 000000 or 123456."""
     digits = "".join(letter for letter in number if letter.isdigit())
-    return len(number) >= NUMBER_CHARACTERS_MIN and len(set(digits)) > 1 and digits not in _DIGITS
+    counted = len(digits) >= PLACEHOLDER_DIGITS_MIN and digits in _COUNTING
+    return len(number) >= NUMBER_CHARACTERS_MIN and len(set(digits)) > 1 and not counted
 
 
 def _resident_card(number: str) -> str | None:

@@ -54,7 +54,7 @@ class _Prepared:
 async def ingest(unit: UnitOfWork, index: BlindIndex, items: Sequence[Stated]) -> list[pb.IngestRecordResult]:
     """Takes records, in order; each has an outcome of its own.
 
-    Locks are taken in the order records, documents, customers, each sorted by its key: two batches never wait for each other in a circle.
+    Locks are taken in the order records, documents, customers, each sorted by its key, so that batches never wait in a circle.
     """
     results: list[pb.IngestRecordResult] = [
         pb.IngestRecordResult(source_record_key=item.record.source_record_key) for item in items

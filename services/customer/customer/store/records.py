@@ -169,8 +169,8 @@ _COLUMNS = """
     r.resolution_reason, r.state_number, r.content_hash, r.observe_time, r.party, r.create_time, r.update_time,
     s.default_rank, s.attribute_ranks, s.version
 """
-# Sub-queries that cannot be flattened (FOR UPDATE, OFFSET 0) make the plan one index look-up for each wanted row. Left free, a plan
-# prepared while the table was small joins in ways that become slow by the square while a first load fills it.
+# Sub-queries that cannot be flattened (FOR UPDATE, OFFSET 0) make the plan one index look-up for each wanted row. Left free, a
+# plan prepared while the table was small joins in ways that become slow by the square while a first load fills it.
 _VISIBLE = f"""
 SELECT {_COLUMNS}, wanted.place
 FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS wanted (customer_id, institution_id, place)

@@ -210,6 +210,61 @@ async def test_concurrent_ingests_of_one_source_key_make_one_record(master, star
     assert await count(master, "customers") == 1
 
 
+async def test_batches_in_opposite_order_do_not_wait_in_a_circle(master, start):
+    replica = type(master)(await start())
+
+    def feed(day, step):
+        return [
+            master.source_record(f"k{i}", day, name=f"Name {i} {day}", passport=f"AB{1_000_003 + (i + step) // 2}")
+            for i in range(60)
+        ]
+
+    people, newer = feed(0, 0), feed(1, 1)
+    await ingest_many(master, people[:20])
+    batches = [people, people[::-1], newer, newer[::-1], people[::2], newer[1::2]]
+    answers = await asyncio.gather(*(ingest_many((master, replica)[i % 2], batch) for i, batch in enumerate(batches * 2)))
+    assert {result.outcome for answer in answers for result in answer} <= {1, 2, 3, 4}
+    assert await count(master, "records") == 60
+    async with master.running.application.database.connection() as connection:
+        parties = await connection.fetch("SELECT record_id, customer_id, link_version FROM records")
+    links = {str(row["record_id"]): (str(row["customer_id"]), row["link_version"]) for row in parties}
+    published: dict[str, tuple[str, int]] = {}
+    for event in await master.running.events("concord.customer.v1.customer.updated"):
+        for link in event.message(events_pb.CustomerChanged).record_links:
+            known = published.get(link.record_id, ("", 0))
+            published[link.record_id] = max(known, (link.customer_id, link.state_version.version), key=lambda one: one[1])
+    assert published == links
+
+
+async def test_a_batch_whose_connection_is_killed_leaves_nothing_and_can_be_sent_again(master):
+    one = await master.ingest("k1", **JAN)
+    database = master.running.application.database
+    request = pb.BatchIngestRecordsRequest(
+        parent=master.core,
+        source_records=[master.source_record("k0", name="New"), master.source_record("k1", day=1, **JAN | {"name": "Other"})],
+        request_id="killed",
+    )
+    events = len(await master.running.events())
+    async with database.transaction() as blocker, database.connection() as observer:
+        await blocker.execute("SELECT FROM customers FOR UPDATE")
+        call = asyncio.ensure_future(master.intake().BatchIngestRecords(request))
+        killed = False
+        while not killed:
+            await asyncio.sleep(0.02)
+            killed = await observer.fetchval(
+                "SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+        with pytest.raises(AioRpcError) as refused:
+            await call
+        assert reason(refused.value) == "DATABASE_UNAVAILABLE"
+        assert await count(master, "records") == 1
+    assert len(await master.running.events()) == events
+    answer = await master.intake().BatchIngestRecords(request)
+    assert [result.outcome for result in answer.results] == [1, 2]
+    assert (await master.get(one.customer)).party_name.full_name == "Other"
+
+
 async def test_lookup_leaves_out_what_is_not_known(master):
     known = await master.ingest("k1", **JAN)
     request = pb.LookupRecordsRequest(parent=master.core, source_record_keys=["zz", "k1"])
