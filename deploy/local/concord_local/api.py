@@ -18,6 +18,8 @@ BATCH_ITEMS_MAX = 500
 REQUESTS_IN_FLIGHT_MAX = 16
 RETRY_SECONDS_MAX = 90.0
 RETRY_PAUSE_SECONDS = 0.5
+PARENT_SECONDS_MAX = 60.0
+PARENT_PAUSE_SECONDS = 0.2
 TIMEOUT_SECONDS = 30.0
 TOKEN_TTL_SECONDS = 1_800
 RETRIED_STATUSES = frozenset({429, 502, 503, 504})
@@ -101,14 +103,23 @@ class Gateway:
         return await self._call("POST", path, token, json=body)
 
     async def create(self, path: str, token: str, body: Json, **parameters: str) -> bool:
-        """Creates unless it is there; answers whether it was created."""
-        try:
-            await self.post(path, token, body, **parameters)
-        except Problem as problem:
-            if problem.body.get("reason", "").endswith("ALREADY_EXISTS") or problem.status == httpx.codes.CONFLICT:
-                return False
-            raise
-        return True
+        """Creates unless it is there; answers whether it was created.
+
+        What it belongs to may have been created a moment ago in another service, which learns of it by event: a 404 is
+        tried again for a while.
+        """
+        deadline = time.monotonic() + PARENT_SECONDS_MAX
+        while True:
+            try:
+                await self.post(path, token, body, **parameters)
+            except Problem as problem:
+                if problem.status == httpx.codes.CONFLICT:
+                    return False
+                if problem.status != httpx.codes.NOT_FOUND or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(PARENT_PAUSE_SECONDS)
+            else:
+                return True
 
     async def post_batches(
         self, path: str, token: str, field_name: str, items: Sequence[Json], key: str, show: "Task", outcomes: Outcomes

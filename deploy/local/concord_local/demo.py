@@ -60,10 +60,11 @@ async def _demo(people_count: int) -> None:
         with display.progress:
             await _found_alliance(gateway)
             records, customers = await _ingest(gateway, everybody, display)
-            accounts = await _open_accounts(gateway, customers, display)
+            of_bank = sorted({customer for (institution, _), customer in customers.items() if institution == BANK})
+            accounts = await _open_accounts(gateway, of_bank, display)
             activities = await _record_activities(gateway, everybody, display)
             operations = await until_still(lambda: operations_count(gateway), display.step("points earned", None))
-            campaign = await _run_campaign(gateway, customers, display)
+            campaign = await _run_campaign(gateway, of_bank, display)
             redeemed = await _redeem(gateway, accounts, display)
         ledger = await gateway.ask("/v1/invariants:verify", gateway.token("operator"), {})
         table = Table(title=f"The alliance after {time.monotonic() - began:.0f} s", show_header=False, title_justify="left")
@@ -116,9 +117,9 @@ async def _found_alliance(gateway: Gateway) -> None:
         await gateway.post(rules, operator, rule)
 
 
-async def _ingest(gateway: Gateway, everybody: list[Person], display: Display) -> tuple[Outcomes, dict[int, str]]:
-    """Sends every record and holding; answers the outcomes and the customer of each person."""
-    outcomes, customers = Outcomes(), dict[int, str]()
+async def _ingest(gateway: Gateway, everybody: list[Person], display: Display) -> tuple[Outcomes, dict[tuple[str, int], str]]:
+    """Sends every record and holding; answers the outcomes, and the customer of each institution's each person."""
+    outcomes, customers = Outcomes(), dict[tuple[str, int], str]()
     total = sum(len(person.institutions) for person in everybody)
     records, holdings = display.step("records", total), display.step("holdings", total)
     for institution in INSTITUTIONS:
@@ -127,27 +128,28 @@ async def _ingest(gateway: Gateway, everybody: list[Person], display: Display) -
         token = gateway.token("channel", institution)
         items = [population.record(person, institution) for person in known]
         results = await gateway.post_batches(f"{source}/records:batchIngest", token, "sourceRecords", items, "sourceRecordKey", records, outcomes)  # fmt: skip # noqa: E501
-        customers |= {person.number: result["customer"] for person, result in zip(known, results, strict=True)}
+        for person, result in zip(known, results, strict=True):
+            customers[institution, person.number] = result["customer"]
         items = [population.holding(person, institution) for person in known]
         await gateway.post_batches(f"{source}/holdings:batchUpsert", token, "sourceHoldings", items, "sourceHoldingKey", holdings, Outcomes())  # fmt: skip # noqa: E501
     return outcomes, customers
 
 
-async def _open_accounts(gateway: Gateway, customers: dict[int, str], display: Display) -> dict[str, str]:
+async def _open_accounts(gateway: Gateway, customers: list[str], display: Display) -> dict[str, str]:
     """Opens a points account for each customer of the bank; answers account by customer."""
     token, task = gateway.token("channel", BANK), display.step("points accounts", len(customers))
 
-    async def open_one(customer: str) -> tuple[str, str | None]:
-        account = await patiently(lambda: _account(gateway, token, customer))
+    async def open_one(customer: str) -> str:
+        account = await patiently(lambda: _account(gateway, token, customer), seconds_max=60.0)
+        if account is None:
+            raise Trouble(f"{customer} is still unknown to loyalty after a minute: see `concord status`")
         task.advance()
-        return customer, account
+        return str(account)
 
-    opened = await asyncio.gather(*(open_one(customer) for customer in sorted(set(customers.values()))))
-    task.total(len(opened))
-    return {customer: account for customer, account in opened if account}
+    return dict(zip(customers, await asyncio.gather(*map(open_one, customers)), strict=True))
 
 
-async def _account(gateway: Gateway, token: str, customer: str) -> str | None:
+async def _account(gateway: Gateway, token: str, customer: str) -> str:
     body = {"customer": customer, "institutions": [f"institutions/{BANK}"]}
     return str((await gateway.post("/v1/accounts:open", token, body))["name"])
 
@@ -165,7 +167,7 @@ async def _record_activities(gateway: Gateway, everybody: list[Person], display:
     return outcomes
 
 
-async def _run_campaign(gateway: Gateway, customers: dict[int, str], display: Display) -> Json:
+async def _run_campaign(gateway: Gateway, customers: list[str], display: Display) -> Json:
     """Permissions, offer, campaign, launch, and what came of it."""
     staff, channel = gateway.token("staff", BANK), gateway.token("channel", BANK)
     parent = f"/v1/institutions/{BANK}"
@@ -179,7 +181,7 @@ async def _run_campaign(gateway: Gateway, customers: dict[int, str], display: Di
             "stateTime": "2025-10-01T00:00:00Z",
             "evidenceReference": "branch-form-7",
         }
-        for customer in sorted(set(customers.values()))
+        for customer in customers
     ]
     task = display.step("permissions", len(permissions))
     path = f"{parent}/permissions:batchSet"

@@ -145,6 +145,8 @@ def _refusal_of(error: Exception, path: str) -> DomainError:
     if isinstance(error, asyncpg.QueryCanceledError):
         logger.warning("%s: %s", path, telemetry.failure_text(error))
         return Unavailable("STATEMENT_TIMEOUT", "the service was too slow; send the same request again")
+    if isinstance(error, asyncpg.CharacterNotInRepertoireError | asyncpg.UntranslatableCharacterError):
+        return InvalidArgument("TEXT_INVALID", "a text holds the character U+0000, which cannot be stored; leave it out")
     if isinstance(error, grpc.aio.AioRpcError) and error.code() in UPSTREAM_AWAY:
         logger.warning("%s: a service it needs answered %s", path, error.code().name)
         return Unavailable("UPSTREAM_UNAVAILABLE", "a service that this one needs is away; send the same request again")

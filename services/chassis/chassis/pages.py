@@ -1,8 +1,10 @@
-"""Opaque keyset page tokens, bound to the other arguments of the request."""
+"""Opaque keyset page tokens, bound to the other arguments of the request and signed, so that stores may trust their keys."""
 
 import base64
 import binascii
 import hashlib
+import hmac
+import secrets
 from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError, Message
@@ -11,7 +13,14 @@ from chassis.errors import InvalidArgument
 from concord.common.v1.page_token_pb2 import PageToken
 
 TOKEN_CHARACTERS_MAX = 4096
-HASH_BYTES = 12
+HASH_BYTES = 16
+_key = secrets.token_bytes(32)
+
+
+def bind(secret: str) -> None:
+    """Derives the key of this process's tokens from a secret that all replicas of the service share: its private key."""
+    global _key
+    _key = hashlib.blake2b(secret.encode(), person=b"page-token").digest()
 
 
 def page_size(requested: int, default: int, maximum: int) -> int:
@@ -28,7 +37,7 @@ def page_size(requested: int, default: int, maximum: int) -> int:
 
 def encode(keys: Sequence[str], request: Message) -> str:
     """The token of the page after the row with these sort keys."""
-    token = PageToken(arguments_hash=_arguments_hash(request), keys=keys)
+    token = PageToken(arguments_hash=_signature(request, keys), keys=keys)
     return base64.urlsafe_b64encode(token.SerializeToString(deterministic=True)).rstrip(b"=").decode()
 
 
@@ -47,19 +56,20 @@ def decode(page_token: str, request: Message) -> list[str]:
         token = PageToken.FromString(content)
     except (DecodeError, binascii.Error, ValueError):
         raise _invalid() from None
-    if token.arguments_hash != _arguments_hash(request) or not token.keys:
+    if not hmac.compare_digest(token.arguments_hash, _signature(request, token.keys)) or not token.keys:
         raise _invalid()
     return list(token.keys)
 
 
-def _arguments_hash(request: Message) -> bytes:
+def _signature(request: Message, keys: Sequence[str]) -> bytes:
     arguments = type(request)()
     arguments.CopyFrom(request)
     for field in ("page_token", "page_size"):
         if field in arguments.DESCRIPTOR.fields_by_name:
             arguments.ClearField(field)
-    content = request.DESCRIPTOR.full_name.encode() + b"\0" + arguments.SerializeToString(deterministic=True)
-    return hashlib.blake2b(content, digest_size=HASH_BYTES).digest()
+    parts = (request.DESCRIPTOR.full_name.encode(), PageToken(keys=keys).SerializeToString(deterministic=True))
+    content = b"".join(len(part).to_bytes(4, "big") + part for part in parts) + arguments.SerializeToString(deterministic=True)
+    return hashlib.blake2b(content, digest_size=HASH_BYTES, key=_key).digest()
 
 
 def _invalid() -> InvalidArgument:

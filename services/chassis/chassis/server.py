@@ -12,9 +12,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from chassis import bus, housekeeping, methods, telemetry
+from chassis import bus, housekeeping, methods, pages, telemetry
 from chassis.bus import Bus
-from chassis.config import Settings
+from chassis.config import Settings, text_or_file
 from chassis.consumer import Consumer, Subscription
 from chassis.database import Database
 from chassis.identity import InternalTokens
@@ -100,6 +100,8 @@ class Server:
         if broken:
             raise ContractError("; ".join(broken))
         tokens = app.tokens or InternalTokens.from_settings(app.name, app.settings)
+        if app.settings.identity_private_key:
+            pages.bind(text_or_file(app.settings.identity_private_key))
         self._grpc = grpc.aio.server(
             interceptors=interceptors(tokens), options=OPTIONS, maximum_concurrent_rpcs=CONCURRENT_RPCS_MAX
         )

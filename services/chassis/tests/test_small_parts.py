@@ -1,5 +1,6 @@
 """Page tokens, etags, ids, settings, metrics."""
 
+import base64
 import subprocess
 import sys
 import uuid
@@ -47,6 +48,27 @@ def test_a_page_token_is_bound_to_the_other_arguments(keys, request, other):
 def test_no_text_but_ours_is_a_page_token(text):
     with pytest.raises(InvalidArgument):
         pages.decode(text, pb.GetEchoRequest())
+
+
+@given(st.lists(texts, min_size=1, max_size=4), st.integers(0, 10**6), st.integers(1, 255))
+def test_a_forged_page_token_is_refused(keys, place, change):
+    request = pb.GetEchoRequest(behaviour="same")
+    content = bytearray(base64.urlsafe_b64decode(pages.encode(keys, request) + "=="))
+    content[place % len(content)] ^= change
+    with pytest.raises(InvalidArgument):
+        pages.decode(base64.urlsafe_b64encode(bytes(content)).decode(), request)
+
+
+def test_replicas_of_a_service_read_one_anothers_page_tokens(monkeypatch):
+    monkeypatch.setattr(pages, "_key", pages._key)
+    request = pb.GetEchoRequest(behaviour="same")
+    pages.bind("the key of one service")
+    token = pages.encode(["1"], request)
+    pages.bind("the key of another")
+    with pytest.raises(InvalidArgument):
+        pages.decode(token, request)
+    pages.bind("the key of one service")
+    assert pages.decode(token, request) == ["1"]
 
 
 def test_a_page_token_of_another_method_is_refused():

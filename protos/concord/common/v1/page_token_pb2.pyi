@@ -27,7 +27,7 @@ class PageToken(_message.Message):
     ARGUMENTS_HASH_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
     arguments_hash: _builtins.bytes
-    """Hash of the other arguments, which must not change between pages."""
+    """Keyed hash of the keys and of the other arguments, which must not change between pages."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Key of the last row of the page before, as text, in the order of the sort."""

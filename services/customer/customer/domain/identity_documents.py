@@ -7,6 +7,7 @@ from datetime import date
 from functools import cache
 from typing import Any
 
+from stdnum import numdb
 from stdnum.exceptions import ValidationError
 
 from customer.domain.vocabulary import IdentifierScheme
@@ -105,9 +106,14 @@ def _resident_card(number: str) -> str | None:
         return None
     ric = _module("cn.ric")
     try:
-        if number[:6] in _PERMIT_REGIONS:
-            ric.get_birth_date(number)
-            return number if number[17] == ric.calc_check_digit(number) else None
-        return str(ric.validate(number))
+        ric.get_birth_date(number)
     except ValidationError:
         return None
+    right = number[17] == ric.calc_check_digit(number) and (number[:6] in _PERMIT_REGIONS or _is_chinese_region(number[:6]))
+    return number if right else None
+
+
+def _is_chinese_region(code: str) -> bool:
+    """Whether a region code is, or ever was, one of GB/T 2260. The year does not matter: a card names the place of its first
+    registration, which may be younger than its holder, and python-stdnum would refuse such cards."""
+    return any("county" in known for _, known in numdb.get("cn/loc").info(code))

@@ -28,6 +28,8 @@ def card(body):
         (NATIONAL, "CN", "360426199101010072", "360426199101010072", False),
         (NATIONAL, "CN", "360426910101007", card("36042619910101007"), True),
         (NATIONAL, "CN", card("81000019900307123"), card("81000019900307123"), True),
+        (NATIONAL, "CN", card("44030419750905199"), card("44030419750905199"), True),  # a district younger than its people
+        (NATIONAL, "CN", card("99999919750905199"), card("99999919750905199"), False),  # no district ever
         (NATIONAL, "CN", card("82000019900307123"), card("82000019900307123"), True),
         (PERMIT, "CN", card("83000019900307123"), card("83000019900307123"), True),
         (NATIONAL, "CN", card("81000019901307123"), card("81000019901307123"), False),
