@@ -15,7 +15,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from gateway import values
 from gateway.contracts import is_choice
 from gateway.json_encoder import BY_LIBRARY, WRAPPERS
-from gateway.problems import Problem
+from gateway.problems import Problem, in_words
 from gateway.values import Wrong
 
 DEPTH_MAX = 32
@@ -153,7 +153,7 @@ class Decoders:
                     continue
                 field, fill = known
                 if _is_twice(field, name, seen):
-                    add(errors, prefix + field.json_name, f"must not be there together with {seen[_key(field)]}")
+                    add(errors, prefix + field.json_name, _twice(field, seen[_key(field)]))
                 elif member is None and not is_choice(field) and not _takes_null(field):
                     continue  # null is "not set"
                 else:
@@ -262,6 +262,12 @@ def _is_twice(field: FieldDescriptor, name: str, seen: dict[int | str, str]) -> 
     return seen.setdefault(_key(field), name) != name
 
 
+def _twice(field: FieldDescriptor, other: str) -> str:
+    if other in (field.name, field.json_name):
+        return f"must be there once, and is there as {field.json_name} and as {field.name}"
+    return f"must not be there together with {other}"
+
+
 def _takes_null(field: FieldDescriptor) -> bool:
     return field.message_type is not None and field.message_type.full_name == "google.protobuf.Value"
 
@@ -293,5 +299,4 @@ def add(errors: Errors, path: str, description: str) -> None:
 
 def invalid(errors: Errors) -> Problem:
     """The refusal that names wrong fields."""
-    text = "; ".join(f"{name}: {description}" for name, description in errors)
-    return Problem(400, "FIELD_INVALID", text, errors)
+    return Problem(400, "FIELD_INVALID", in_words(errors), errors)

@@ -78,7 +78,7 @@ PARAMETER_COMPONENTS: dict[str, Schema] = {
         "name": "If-Match",
         "in": "header",
         "description": "The ETag that was read; another one in force refuses the change.",
-        "schema": {"type": "string", "pattern": '^("[0-9A-Za-z_.:+/=-]{1,62}"|[0-9A-Za-z_.:+/=-]{1,62})$'},
+        "schema": {"type": "string", "pattern": '^("[0-9A-Za-z_.:+/=-]{1,62}"|[0-9A-Za-z_.:+/=-]{1,62}|\\*)$'},
     },
     "RequestTimeout": {
         "name": "Request-Timeout",

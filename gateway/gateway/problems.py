@@ -99,6 +99,11 @@ class Problem(Exception):
         return [*self.headers, (b"retry-after", str(seconds).encode())]
 
 
+def in_words(errors: Iterable[tuple[str, str]]) -> str:
+    """Wrong fields as one text."""
+    return "; ".join(f"{name}: {description}" for name, description in errors)
+
+
 def wrong(reason: str, name: str, description: str) -> Problem:
     """A 400 about one field or header."""
     return Problem(400, reason, f"{name}: {description}", [(name, description)])
@@ -127,6 +132,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError, json_path: Mapping[str, str] | N
     detail = (
         (parts.localized or (status.message if status else "")) if parts.reason and http not in OPAQUE else _plain_detail(http)
     )
+    if reason == "FIELD_INVALID" and parts.errors:  # the service's text has the fields' proto names
+        detail = in_words(parts.errors)
     return Problem(http, reason if http != 500 else "INTERNAL", detail, parts.errors, [], parts.extra, parts.retry_seconds)
 
 

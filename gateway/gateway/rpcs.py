@@ -75,14 +75,16 @@ class RpcEndpoint:
             )
         etag = headers.get(b"if-match")
         if etag is not None and self._reads_etag:
-            fields["etag"] = _entity_tag(etag.decode("latin-1"))
+            fields |= _etag_field(etag.decode("latin-1"))
         return fields
 
 
-def _entity_tag(header: str) -> str:
+def _etag_field(header: str) -> dict[str, str]:
+    if header == "*":
+        return {}  # any version: what a request without an etag says
     quoted = header if header.startswith('"') else f'"{header}"'  # many write it without the quotes
     if ETAG.fullmatch(quoted):
-        return quoted  # the contracts' etags have their quotes (AIP-154)
+        return {"etag": quoted}  # the contracts' etags have their quotes (AIP-154)
     raise wrong("IF_MATCH_INVALID", "If-Match", 'must be one entity tag as an ETag header had it, such as "abc"')
 
 

@@ -21,7 +21,7 @@ REF = "#/components/schemas/"
 NO_CONTROL = r"^[^\u0000-\u0008\u000B\u000C\u000E-\u001F\u007F]*$"
 INSTANT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 DURATION = r"^-?[0-9]{1,11}(\.[0-9]{1,9})?s$"
-MASK = r"^([a-z][a-zA-Z0-9]*(\.[a-z][a-zA-Z0-9]*)*(,[a-z][a-zA-Z0-9]*(\.[a-z][a-zA-Z0-9]*)*)*)?$"
+MASK = r"^([a-z][a-zA-Z0-9_]*(\.[a-z][a-zA-Z0-9_]*)*(,[a-z][a-zA-Z0-9_]*(\.[a-z][a-zA-Z0-9_]*)*)*)?$"
 NUMBER_TEXT = r"^(-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?|NaN|-?Infinity)$"
 FORMATS = {"email": "email", "uri": "uri", "uuid": "uuid", "hostname": "hostname", "ipv4": "ipv4", "ipv6": "ipv6"}
 

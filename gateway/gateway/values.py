@@ -19,13 +19,12 @@ INSTANT = re.compile(
 )
 DURATION = re.compile(r"(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?s")
 DURATION_SECONDS_MAX = 315_576_000_000
-MASK_PATH = re.compile(r"[a-z][a-zA-Z0-9]*(\.[a-z][a-zA-Z0-9]*)*")
+MASK_PATH = re.compile(r"[a-z][a-zA-Z0-9_]*(\.[a-z][a-zA-Z0-9_]*)*")
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 # Tab and line ends belong to text; the other control characters do not, and NUL cannot be stored.
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 SECONDS_MIN, SECONDS_MAX = -62_135_596_800, 253_402_300_799
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-FLOAT_MAX = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
 SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 RANGES = {
     FieldDescriptor.TYPE_INT32: (-(1 << 31), (1 << 31) - 1),
@@ -128,8 +127,10 @@ def double(value: Any) -> float:
 def single_float(value: Any) -> float:
     """As `double`, within 32 bits."""
     number = double(value)
-    if math.isfinite(number) and abs(number) > FLOAT_MAX:
-        raise Wrong("must be a number that 32 bits can hold")
+    try:
+        struct.pack("<f", number)
+    except OverflowError:
+        raise Wrong("must be a number that 32 bits can hold") from None
     return number
 
 
@@ -190,10 +191,10 @@ def duration(value: Any) -> tuple[int, int]:
 
 
 def mask(value: Any) -> list[str]:
-    """`displayName,defaultRank` to the paths of a field mask."""
+    """`displayName,defaultRank` to the paths of a field mask; proto names are taken too, as everywhere."""
     if not isinstance(value, str):
         raise Wrong("must be names of fields with commas between them")
     paths = value.split(",") if value else []
     if not all(MASK_PATH.fullmatch(path) for path in paths):
-        raise Wrong("must be names of fields as in JSON with commas between them, such as displayName,timeZone")
+        raise Wrong("must be names of fields with commas between them, such as displayName,timeZone")
     return [re.sub("[A-Z]", lambda match: f"_{match[0].lower()}", path) for path in paths]

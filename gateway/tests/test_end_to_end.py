@@ -133,19 +133,19 @@ async def test_idempotency_key_becomes_request_id(client, stack, key, arrives):
     assert stack.backend.received[0].request.amount_points == 12
 
 
-@pytest.mark.parametrize("etag", ["*", '"a", "b"', 'W/"a"', '""', "", '"a', "a b", '"é"'])
+@pytest.mark.parametrize("etag", ['"a", "b"', 'W/"a"', '""', "", '"a', "a b", '"é"'])
 async def test_if_match_must_be_one_strong_tag(client, stack, etag):
     headers = everything(stack) | {"Idempotency-Key": "key-1", "If-Match": etag.encode()}
     url = "/v1/institutions/northbank/sourceSystems/core"
     problem(await client.patch(url, headers=headers, json=SOURCE_SYSTEM), 400, "IF_MATCH_INVALID")
 
 
-@pytest.mark.parametrize("header", ['"1f"', "1f"])
-async def test_the_etag_of_an_answer_is_what_the_service_gets_back(client, stack, header):
+@pytest.mark.parametrize(("header", "arrives"), [('"1f"', etags.etag(0x1F)), ("1f", etags.etag(0x1F)), ("*", "")])
+async def test_the_etag_of_an_answer_is_what_the_service_gets_back(client, stack, header, arrives):
     headers = everything(stack) | {"Idempotency-Key": "key-1", "If-Match": header}
     response = await client.patch("/v1/institutions/northbank/sourceSystems/core", headers=headers, json=SOURCE_SYSTEM)
     assert response.status_code == 200, response.text
-    assert stack.backend.received[0].request.etag == etags.etag(0x1F)
+    assert stack.backend.received[0].request.etag == arrives
 
 
 async def test_if_match_where_it_means_nothing_is_refused(client, stack):
@@ -304,7 +304,9 @@ async def test_a_service_that_is_slow_is_a_timeout(client, stack):
 async def test_field_violations_of_a_service_have_json_names(client, stack):
     headers = everything(stack) | {"Idempotency-Key": "key-1"}
     response = await client.post(REDEEM_URL, headers=headers, json=REDEEM_BODY | {"amountPoints": "0"})
-    assert problem(response, 400, "FIELD_INVALID")["errors"][0]["field"] == "amountPoints"
+    body = problem(response, 400, "FIELD_INVALID")
+    assert body["errors"][0]["field"] == "amountPoints"
+    assert body["detail"].startswith("amountPoints: ")
 
 
 @pytest.mark.parametrize(
