@@ -13,13 +13,11 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import grpc
-import protovalidate
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
-from buf.validate import validate_pb2
-from chassis import deadlines, identity, masking, methods, telemetry
+from chassis import deadlines, identity, masking, methods, rules, telemetry
 from chassis.database import is_unavailable
 from chassis.errors import (
     DeadlineExceeded,
@@ -200,41 +198,17 @@ def identified(tokens: InternalTokens, method: Method, inner: Behaviour) -> Beha
 
 def validated(method: Method, inner: Behaviour) -> Behaviour:
     """Requests obey the rules written in their contracts."""
-    if not _has_rules(method.request_class.DESCRIPTOR, set()):
+    if not rules.has_rules(method.request_class.DESCRIPTOR):
         return inner
-    validator = protovalidate.Validator()
 
     async def handle(request: Any, context: Context) -> Any:
-        violations = validator.collect_violations(request)
-        if violations:
-            named = [(_field_path(violation.proto.field), violation.proto.message) for violation in violations]
-            text = "; ".join(f"{field or 'request'}: {rule}" for field, rule in named)
-            raise InvalidArgument("FIELD_INVALID", text, field_violations=named)
+        broken = rules.broken(request)
+        if broken:
+            text = "; ".join(f"{field or 'request'}: {rule}" for field, rule in broken)
+            raise InvalidArgument("FIELD_INVALID", text, field_violations=broken)
         return await inner(request, context)
 
     return handle
-
-
-def _has_rules(descriptor: Any, seen: set[str]) -> bool:
-    if descriptor.full_name in seen:
-        return False
-    seen.add(descriptor.full_name)
-    return (
-        descriptor.GetOptions().HasExtension(validate_pb2.message)
-        or any(oneof.GetOptions().HasExtension(validate_pb2.oneof) for oneof in descriptor.oneofs)
-        or any(field.GetOptions().HasExtension(validate_pb2.field) for field in descriptor.fields)
-        or any(field.message_type is not None and _has_rules(field.message_type, seen) for field in descriptor.fields)
-    )
-
-
-def _field_path(path: Any) -> str:
-    # The key of a map entry is left out: it may be personal.
-    return ".".join(
-        f"{element.field_name}[{element.subscript.value}]"
-        if element.subscript is not None and element.subscript.field == "index"
-        else element.field_name
-        for element in (path.elements if path is not None else ())
-    )
 
 
 def masked(method: Method, inner: Behaviour) -> Behaviour:
