@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from typing import Any
 
 import pytest
 from echo_service import contract as pb
@@ -132,9 +133,9 @@ async def test_a_batch_of_which_the_stream_knows_a_part_is_stored_once(start):
 
 
 def test_batches_are_bounded_and_whole():
-    small = [{"payload": b"1"}] * (publisher.BATCH_MESSAGES_MAX + 1)
+    small: Any = [{"payload": b"1"}] * (publisher.BATCH_MESSAGES_MAX + 1)
     assert [len(batch) for batch in publisher.batches(small)] == [publisher.BATCH_MESSAGES_MAX, 1]
-    large = [{"payload": b"1" * publisher.BATCH_BYTES_MAX}] * 2
+    large: Any = [{"payload": b"1" * publisher.BATCH_BYTES_MAX}] * 2
     assert [len(batch) for batch in publisher.batches([*large, *small[:3]])] == [1, 1, 3]
     assert list(publisher.batches([])) == []
 

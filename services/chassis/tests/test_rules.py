@@ -3,7 +3,7 @@
 import pytest
 
 from chassis import rules
-from concord.customer.v1 import customer_service_pb2, institution_service_pb2, intake_service_pb2
+from concord.customer.v1 import activity_pb2, customer_service_pb2, institution_service_pb2, intake_service_pb2
 from concord.loyalty.v1 import program_service_pb2
 
 SECRET = "Ünïque-secret"
@@ -13,7 +13,7 @@ SECRET = "Ünïque-secret"
     ("request_", "field", "right"),
     [
         (
-            institution_service_pb2.CreateInstitutionRequest(institution={}),
+            institution_service_pb2.CreateInstitutionRequest(institution=institution_service_pb2.Institution()),
             "institution.kind",
             "must be one of INSTITUTION_KIND_BANK, INSTITUTION_KIND_BROKER",
         ),
@@ -25,17 +25,23 @@ SECRET = "Ünïque-secret"
         (institution_service_pb2.CreateInstitutionRequest(), "institution", "is required"),
         (customer_service_pb2.SearchCustomersRequest(), "", "must have exactly one of identifier, phone, email, person_name"),
         (
-            intake_service_pb2.RecordActivitiesRequest(activities=[{"detail": {}}]),
+            intake_service_pb2.RecordActivitiesRequest(
+                activities=[intake_service_pb2.SourceActivity(detail=activity_pb2.ActivityDetail())]
+            ),
             "activities[0].detail",
             "must have exactly one of transaction, balance",
         ),
         (
-            program_service_pb2.CreateEarnRuleVersionRequest(earn_rule_version={"categories": ["a", SECRET]}),
+            program_service_pb2.CreateEarnRuleVersionRequest(
+                earn_rule_version=program_service_pb2.EarnRuleVersion(categories=["a", SECRET])
+            ),
             "earn_rule_version.categories[1]",
             "must match ^[a-z0-9-]{1,40}$",
         ),
         (
-            program_service_pb2.CreateEarnRuleVersionRequest(earn_rule_version={"points_max": -1}),
+            program_service_pb2.CreateEarnRuleVersionRequest(
+                earn_rule_version=program_service_pb2.EarnRuleVersion(points_max=-1)
+            ),
             "earn_rule_version.points_max",
             "must be greater than or equal to 1",
         ),
