@@ -13,7 +13,7 @@ async def found(gateway: Gateway, bank: str, shop: str, program: str) -> None:
     """A bank with two source systems, a shop with one, a programme that gives a point for each crown spent on groceries."""
     operator = gateway.token("operator")
     for institution, kind in ((bank, "BANK"), (shop, "RETAILER")):
-        body = {
+        body: Json = {
             "displayName": institution,
             "kind": f"INSTITUTION_KIND_{kind}",
             "timeZone": "Europe/Prague",

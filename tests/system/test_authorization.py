@@ -205,7 +205,7 @@ async def world(platform: Platform) -> AsyncIterator[World]:
     bank, shop, program, stranger = f"bank-{mark}", f"shop-{mark}", f"points-{mark}", f"other-{mark}"
     async with platform.gateway() as gateway:
         await found(gateway, bank, shop, program)
-        body = {"displayName": "o", "kind": "INSTITUTION_KIND_BANK", "timeZone": "UTC", "countryCode": "CZ"}
+        body: Json = {"displayName": "o", "kind": "INSTITUTION_KIND_BANK", "timeZone": "UTC", "countryCode": "CZ"}
         await gateway.post("/v1/institutions", gateway.token("operator"), body, institution_id=stranger)
         channel, staff = gateway.token("channel", bank), gateway.token("staff", bank)
         source = f"institutions/{bank}/sourceSystems/core"
