@@ -17,6 +17,8 @@ from customer import messages, published
 from customer.rpc.callers import unknown_source_system
 from customer.store import institutions as store
 
+# The other services use this word for the whole: a rating's scope, a contact policy.
+_RESERVED_IDS = {"alliance"}
 _UPDATABLE = ("display_name", "default_rank", "attribute_ranks")
 
 
@@ -29,6 +31,8 @@ class InstitutionServicer(InstitutionServiceServicer):
 
     async def CreateInstitution(self, request: pb.CreateInstitutionRequest, context: Any) -> pb.Institution:
         wanted = request.institution
+        if request.institution_id in _RESERVED_IDS:
+            raise _invalid("institution_id", "ID_RESERVED", "must not be a word of the platform: choose another id")
         _require_display_name(wanted.display_name, "institution.display_name")
         if wanted.time_zone not in messages.time_zones():
             raise _invalid("institution.time_zone", "TIME_ZONE_UNKNOWN", "must be an IANA time zone such as Asia/Shanghai")

@@ -129,6 +129,8 @@ def _row(now: datetime, index: BlindIndex, source: SourceSystem, activity: pb.So
             raise Rejected(
                 "source_holding_key", "HOLDING_UNKNOWN", "must be the key of a holding of this source system, or empty"
             )
+    if activity.detail.transaction.fee.minor_units < 0:
+        raise Rejected("detail.transaction.fee", "FEE_NEGATIVE", "must be zero or more")
     occurred_at = activity.detail.occurred_at
     payload = activity.detail.SerializeToString(deterministic=True)
     return ActivityRow(

@@ -47,6 +47,7 @@ async def test_an_institution_is_registered_read_listed_and_published(master):
     ("institution_id", "changes", "expected"),
     [
         ("bank", {}, "INSTITUTION_EXISTS"),
+        ("alliance", {}, "ID_RESERVED"),
         ("new-one", {"time_zone": "Mars/Olympus"}, "TIME_ZONE_UNKNOWN"),
         ("new-one", {"display_name": "  "}, "DISPLAY_NAME_MISSING"),
         ("new-one", {"country_code": "Czechia"}, "FIELD_INVALID"),

@@ -106,6 +106,14 @@ async def test_activities_are_recorded_once(master):
     assert (fact.source_system_id, bool(fact.holding_id), fact.detail.transaction.amount.minor_units) == ("core", True, 100)
 
 
+async def test_a_negative_fee_is_rejected(master):
+    await master.ingest("k1", name="Jan")
+    wrong = activity(master, "a1")
+    wrong.detail.transaction.fee.minor_units, wrong.detail.transaction.fee.currency_code = -1, "CZK"
+    (result,) = await record(master, wrong)
+    assert (result.outcome, result.error.reason) == (pb.INGEST_OUTCOME_REJECTED, "FEE_NEGATIVE")
+
+
 async def test_a_reversal_names_its_activity_before_that_arrives(master):
     await master.ingest("k1", name="Jan")
     reversal: Any = {"occurred_at": master.at(0), "reversal": {"source_activity_key": "later"}}
