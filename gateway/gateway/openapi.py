@@ -84,7 +84,7 @@ PARAMETER_COMPONENTS: dict[str, Schema] = {
         "name": "Request-Timeout",
         "in": "header",
         "description": "Seconds within which an answer is wanted, 1 to 60; 10 when not given.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": 60},
+        "schema": {"type": "string", "pattern": "^([1-9]|[1-5][0-9]|60)$"},
     },
 }
 PROBLEM_SCHEMA: Schema = {
@@ -269,7 +269,10 @@ def _header_parameters(transcoder: Transcoder) -> list[Schema]:
 def _body(transcoder: Transcoder, contracts: Contracts, schemas: Schemas) -> Schema:
     field = transcoder.body_field
     if field is not None:
-        schema, required = schemas.reference(cast(Descriptor, field.message_type)), True
+        descriptor = cast(Descriptor, field.message_type)
+        schema, required = schemas.reference(descriptor), True
+        if any(_is_mask(other) for other in transcoder.rpc.descriptor.input_type.fields):
+            schema = schemas.update_reference(descriptor)
         description = contracts.comments.get(field.full_name, "")
     else:
         descriptor = transcoder.rpc.descriptor.input_type
@@ -281,6 +284,10 @@ def _body(transcoder: Transcoder, contracts: Contracts, schemas: Schemas) -> Sch
         schemas.components[component_name(descriptor)] = schema
         schema = {"$ref": REF + component_name(descriptor)}
     return {"required": required, "description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _is_mask(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name == "google.protobuf.FieldMask"
 
 
 def _query(transcoder: Transcoder, contracts: Contracts, schemas: Schemas) -> list[Schema]:

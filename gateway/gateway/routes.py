@@ -119,6 +119,8 @@ def _search(node: _Node, segments: list[str], at: int, verb: str, found: list[di
         end = node.ends.get(verb)
         if end is not None:
             found.append(end)
+        if node.rest is not None and verb in node.rest.ends:
+            found.append(node.rest.ends[verb])  # ** is zero or more segments
         return
     segment = segments[at]
     if not segment:

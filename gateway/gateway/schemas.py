@@ -4,6 +4,7 @@ What a request may hold is described exactly as `json_decoder` takes it (integer
 answers hold is described as `json_encoder` writes it.
 """
 
+import math
 import re
 from typing import Any
 
@@ -61,26 +62,35 @@ class Schemas:
             self.components[name].update(made)
         return {"$ref": REF + name}
 
-    def message(self, descriptor: Descriptor, without: frozenset[str] = frozenset()) -> Schema:
+    def update_reference(self, descriptor: Descriptor) -> Schema:
+        """The same for an update, in which no field is required: what is left out stays as it is."""
+        name = f"{component_name(descriptor)}Update"
+        self.components[name] = self.message(descriptor, is_update=True)
+        return {"$ref": REF + name}
+
+    def message(self, descriptor: Descriptor, without: frozenset[str] = frozenset(), is_update: bool = False) -> Schema:
         """The schema of a message, without some of its fields."""
         in_request = descriptor.full_name in self._in_requests
         fields = [field for field in descriptor.fields if field.name not in without]
         schema: Schema = {"type": "object"}
         if comment := self._comments.get(descriptor.full_name):
             schema["description"] = comment
-        schema["properties"] = {field.json_name: self._property(field, in_request) for field in fields}
+        needed = [field.json_name for field in fields if in_request and not is_update and is_required(field)]
+        schema["properties"] = {field.json_name: self._property(field, in_request, field.json_name in needed) for field in fields}
         schema["additionalProperties"] = False
         if in_request:
-            if needed := [field.json_name for field in fields if is_required(field)]:
+            if needed:
                 schema["required"] = needed
             if choices := [_choice(oneof, without) for oneof in descriptor.oneofs if is_choice(oneof.fields[0])]:
                 schema["allOf"] = choices
         return schema
 
-    def _property(self, field: FieldDescriptor, in_request: bool) -> Schema:
+    def _property(self, field: FieldDescriptor, in_request: bool, is_needed: bool) -> Schema:
         schema = self.field(field, in_request)
-        if in_request and not is_required(field) and not is_choice(field) and not _is_output(field):
-            schema = _nullable(schema)
+        if in_request and not is_needed and not is_choice(field) and not _is_output(field):
+            schema = _nullable(_or_zero(schema, field))
+        if is_needed:
+            schema = _filled(schema, field)
         if comment := self._comments.get(field.full_name):
             schema["description"] = comment
         if _is_output(field):
@@ -193,6 +203,30 @@ def _choice(oneof: OneofDescriptor, without: frozenset[str]) -> Schema:
     return {"oneOf": [*exactly, {"not": {"anyOf": exactly}}]}
 
 
+def _filled(schema: Schema, field: FieldDescriptor) -> Schema:
+    """A required field without presence: its zero value is as good as missing."""
+    if field.has_presence or field.is_repeated:
+        return schema
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return {"minLength": 1} | schema
+    if field.enum_type is not None:
+        excluded = schema.get("not", {"enum": []})["enum"]
+        return schema | {"not": {"enum": sorted({*excluded, field.enum_type.values_by_number[0].name, 0}, key=str)}}
+    low, high = bounds(field, rules_of(field)) if field.type in RANGES else (1, 1)
+    return schema | {"not": {"enum": [0, "0"]}} if low <= 0 <= high else schema
+
+
+def _or_zero(schema: Schema, field: FieldDescriptor) -> Schema:
+    """A field whose rules let its zero value pass."""
+    if rules_of(field).ignore != validate_pb2.IGNORE_IF_ZERO_VALUE or field.is_repeated or field.message_type is not None:
+        return schema
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return {"anyOf": [{"type": "string", "const": ""}, schema]}
+    if field.type in RANGES:
+        return {"anyOf": [{"enum": [0, "0"]}, schema]}
+    return {"anyOf": [{"type": "number", "const": 0}, schema]} if field.type in FLOATS else schema
+
+
 def _nullable(schema: Schema) -> Schema:
     kind = schema.get("type")
     if kind is None:
@@ -224,15 +258,15 @@ def bounds(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> tuple[floa
     typed = getattr(rules, which) if which else None
     if typed is None or not hasattr(typed, "gte"):
         return low, high
-    step = 1 if field.type in RANGES else 0
+    is_whole = field.type in RANGES
     if typed.HasField("gte"):
         low = max(low, typed.gte)
     if typed.HasField("gt"):
-        low = max(low, typed.gt + step)
+        low = max(low, typed.gt + 1 if is_whole else math.nextafter(typed.gt, math.inf))
     if typed.HasField("lte"):
         high = min(high, typed.lte)
     if typed.HasField("lt"):
-        high = min(high, typed.lt - step)
+        high = min(high, typed.lt - 1 if is_whole else math.nextafter(typed.lt, -math.inf))
     return low, high
 
 
@@ -262,9 +296,9 @@ def _number(field: FieldDescriptor, rules: validate_pb2.FieldRules, in_request: 
     which = rules.WhichOneof("type")
     typed = getattr(rules, which) if which else None
     if typed is not None and low != float("-inf"):
-        limits["exclusiveMinimum" if typed.HasField("gt") else "minimum"] = low
+        limits |= {"exclusiveMinimum": typed.gt} if typed.HasField("gt") else {"minimum": low}
     if typed is not None and high != float("inf"):
-        limits["exclusiveMaximum" if typed.HasField("lt") else "maximum"] = high
+        limits |= {"exclusiveMaximum": typed.lt} if typed.HasField("lt") else {"maximum": high}
     name = "float" if field.type == FieldDescriptor.TYPE_FLOAT else "double"
     if in_request and not limits and not (typed is not None and typed.finite):
         return {"type": ["number", "string"], "format": name, "pattern": NUMBER_TEXT}

@@ -170,3 +170,8 @@ def test_bounds_follow_the_rules(sample):
     rules = validate_pb2.FieldRules(int32=validate_pb2.Int32Rules(gt=0, lt=10))
     assert schemas.bounds(field, rules) == (1, 9)
     assert schemas.integer(field, rules, True)["pattern"] == "^([1-9])$"
+    ratio = sample.pool.FindMessageTypeByName("concord.customer.v1.Everything").fields_by_name["ratio"]
+    above_zero = validate_pb2.FieldRules(double=validate_pb2.DoubleRules(gt=0, lte=100))
+    low, high = schemas.bounds(ratio, above_zero)
+    assert 0 < low < 1e-300
+    assert high == 100

@@ -1,0 +1,50 @@
+"""schemathesis against the running gateway, before services that obey the contracts' rules: it must find nothing."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from gateway import testing
+
+# One of each form: names in paths, queries, a field as body, etags, masks, oneofs, integers, times, lists of messages, a view.
+FORMS = (
+    "GetInstitution|ListInstitutions|UpdateSourceSystem|CreateSourceSystem|SearchCustomers|RedeemPoints|ListRatingHistory"
+    "|LaunchCampaign|RecordContact|CustomerView"
+)
+
+
+@pytest.fixture(scope="module")
+def stack():
+    """A gateway and its services in a process of their own."""
+    command = [sys.executable, "-m", "gateway.testing"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield json.loads(process.stdout.readline())
+    process.communicate(timeout=30)
+
+
+def finds_nothing(done):
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert int(re.search(r"(\d+) generated, (\d+) passed", done.stdout).group(2)) > 100, done.stdout[-2000:]  # it did something
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("who", ["token", "operator"])
+def test_random_requests_to_everything(stack, tmp_path, who):
+    finds_nothing(testing.schemathesis(stack["url"], stack[who], tmp_path, "--phases=fuzzing", "--max-examples=8", "--seed=1"))
+
+
+@pytest.mark.timeout(400)
+def test_every_boundary_of_each_form(stack, tmp_path):
+    options = ("--phases=examples,coverage", "--seed=1", f"--include-operation-id-regex={FORMS}")
+    finds_nothing(testing.schemathesis(stack["url"], stack["token"], tmp_path, *options))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("who", ["token", "operator"])
+def test_every_boundary_of_everything(stack, tmp_path, who):
+    finds_nothing(testing.schemathesis(stack["url"], stack[who], tmp_path, "--max-examples=50"))
