@@ -20,6 +20,9 @@ EXIT_NOT_WELL = 1
 PROGRAMS = (*SERVICES, "gateway", "issuer", "postgres", "nats", "supervisor", *(f"{service}-migrate" for service in SERVICES))
 OWNER_TO_REPUBLISH = re.compile(r"python -m (\w+) republish")  # a service's `rebuild` says who must, in these words
 ISSUED_BY_COMMAND = "concord-command"
+# As the gateway wants them in a token: a wrong one is said here, where it was typed.
+INSTITUTION = re.compile(r"[a-z][a-z0-9-]{1,38}[a-z0-9]")
+CUSTOMER = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 console = Console(highlight=False)
 
 
@@ -176,7 +179,7 @@ def token(kind: str, institution: str | None, scopes: tuple[str, ...], roles: tu
       concord token --institution bank-a --kind staff --role approver --subject jane
       curl -H "Authorization: Bearer $(concord token --institution bank-a)" localhost:8080/v1/customers/CUSTOMER
     """
-    _need_institution(kind, institution)
+    _check_caller(kind, institution, customer)
     stack = Stack(states.State(states.directory())).load()
     if not stack.state.private_key("issuer").exists():  # before the first start
         stack.write_files()
@@ -207,7 +210,7 @@ def add_client(client_id: str, kind: str, institution: str | None, scopes: tuple
     """
     from concord_local import issuer
 
-    _need_institution(kind, institution)
+    _check_caller(kind, institution)
     stack = Stack(states.State(states.directory())).load()
     granted = tokens.words(scopes) or tokens.default_scopes(kind)
     try:
@@ -261,6 +264,14 @@ def _service_command(stack: Stack, service: str, *arguments: str, capture: bool 
     return done
 
 
-def _need_institution(kind: str, institution: str | None) -> None:
+def _check_caller(kind: str, institution: str | None, customer: str | None = None) -> None:
     if kind != "operator" and not institution:
         raise click.UsageError(f"a {kind} acts for an institution: add --institution, such as --institution bank-a")
+    if institution and not INSTITUTION.fullmatch(institution):
+        raise click.UsageError(
+            "--institution must be an institution's id: 3 to 40 lower-case letters, digits and hyphens, such as bank-a"
+        )
+    if customer and (kind != "channel" or not CUSTOMER.fullmatch(customer)):
+        raise click.UsageError(
+            "--customer must be a customer's id, the part behind customers/, and goes with --kind channel only"
+        )

@@ -48,10 +48,18 @@ class State:
         self.keys = folder / "keys"
 
     def make(self) -> None:
-        """Makes the folders; others may pass through the first one (PostgreSQL as `nobody` must), but see nothing."""
+        """Makes the folders; others may pass through the first one (PostgreSQL as `nobody` must), but see nothing.
+
+        Raises:
+            system.Trouble: a folder cannot be made.
+        """
         for path in (self.folder, self.logs, self.keys, self.folder / "run"):
-            path.mkdir(parents=True, exist_ok=True)
-            path.chmod(0o700 if path in (self.logs, self.keys) else 0o711)
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                path.chmod(0o700 if path in (self.logs, self.keys) else 0o711)
+            except OSError as why:
+                right = "set CONCORD_STATE to a folder that can be made and written to"
+                raise system.Trouble(f"{path}, for data and logs, cannot be made ({why.strerror}): {right}") from why
 
     def log(self, program: str) -> Path:
         """The log of a program."""

@@ -13,6 +13,7 @@ from concord_local.cli import main
 from concord_local.stack import CALLER_KINDS, Stack
 from concord_local.tokens import Caller
 
+CUSTOMER = "0190a0b0-0000-7000-8000-000000000001"
 ISSUER = "http://issuer.test"
 FORM = {"grant_type": "client_credentials"}
 CALLER = Caller("channel", "mobile", "mobile", "bank-a", ("customer.read", "points.read"), ("teller",))
@@ -104,12 +105,12 @@ def concord(state, *arguments):
 
 
 def test_the_command_prints_a_token_without_any_server(state):
-    arguments = ["token", "--institution", "bank-a", "--scope", "a.read b.read", "--customer", "c1", "--ttl", "60"]
+    arguments = ["token", "--institution", "bank-a", "--scope", "a.read b.read", "--customer", CUSTOMER, "--ttl", "60"]
     answer = concord(state, *arguments)
     assert answer.exit_code == 0, answer.output
     keys = KeySet.import_key_set(json.loads(state.issuer_keys.read_text()))
     claims = jwt.decode(answer.output.strip(), keys, algorithms=["ES256"]).claims
-    assert (claims["scope"], claims["customer"], claims["exp"] - claims["iat"]) == ("a.read b.read", "c1", 60)
+    assert (claims["scope"], claims["customer"], claims["exp"] - claims["iat"]) == ("a.read b.read", CUSTOMER, 60)
     assert claims["iss"] == Stack(state, {}).load().issuer_url
 
 
@@ -117,6 +118,28 @@ def test_a_channel_needs_an_institution(state):
     answer = concord(state, "token", "--kind", "channel")
     assert answer.exit_code == 2
     assert "add --institution" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--institution", "Bad Bank"], "--institution must be an institution's id"),
+        (["--institution", "bank-a", "--customer", "nobody"], "--customer must be a customer's id"),
+        (["--institution", "bank-a", "--customer", CUSTOMER, "--kind", "staff"], "with --kind channel only"),
+    ],
+)
+def test_what_the_gateway_would_refuse_is_refused_where_it_is_typed(state, arguments, said):
+    answer = concord(state, "token", *arguments)
+    assert answer.exit_code == 2
+    assert said in " ".join(answer.output.split())
+
+
+def test_a_state_folder_that_cannot_be_made_is_one_line(tmp_path):
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    answer = CliRunner().invoke(main, ["up", "--detach"], env={"CONCORD_STATE": str(in_the_way / "state")})
+    assert answer.exit_code == 1
+    assert "set CONCORD_STATE to a folder that can be made" in answer.output
 
 
 def test_nothing_runs(state):
