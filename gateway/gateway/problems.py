@@ -1,5 +1,6 @@
 """Problems: every refusal as RFC 9457 `application/problem+json`, one type per reason; never a parser's or a stack's text."""
 
+import contextlib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -8,6 +9,7 @@ from typing import Any
 
 import grpc
 import orjson
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 
@@ -152,7 +154,7 @@ def _rich_status(error: grpc.aio.AioRpcError) -> Status | None:
         if key == "grpc-status-details-bin" and isinstance(value, bytes):
             try:
                 return Status.FromString(value)
-            except ValueError:
+            except DecodeError:
                 return None
     return None
 
@@ -175,7 +177,8 @@ class _Parts:
             return
         message_class, read = reader
         message = message_class()
-        if packed.Unpack(message):
+        with contextlib.suppress(DecodeError):
+            packed.Unpack(message)
             read(self, message)
 
     def error_info(self, info: details.ErrorInfo) -> None:

@@ -29,7 +29,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A parsed template: segments (a literal, `*` for one, `**` for all that follow, if any), variables, and the verb after the colon."""
+    """A parsed template: segments (a literal, `*` for one, `**` for all that follow, if any), variables, and the verb."""
 
     text: str
     segments: tuple[str, ...]
