@@ -54,7 +54,7 @@ def put(draw, message, field, depth, finite):
         if value.message_type is None:
             target[key] = draw(scalars(value, finite))
         elif depth:
-            target[key].MergeFrom(draw(messages(type(message_of(value.message_type)), depth - 1, finite)))
+            target[key].CopyFrom(draw(messages(type(message_of(value.message_type)), depth - 1, finite)))
     elif inner is None:
         value = draw(scalars(field, finite))
         getattr(message, field.name).append(value) if field.is_repeated else setattr(message, field.name, value)
