@@ -103,7 +103,7 @@ class Problem(Exception):
 
 def in_words(errors: Iterable[tuple[str, str]]) -> str:
     """Wrong fields as one text."""
-    return "; ".join(f"{name}: {description}" for name, description in errors)
+    return "; ".join(f"{name or 'the request'}: {description}" for name, description in errors)
 
 
 def wrong(reason: str, name: str, description: str) -> Problem:

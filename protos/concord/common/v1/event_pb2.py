@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63oncord/common/v1/event.proto\x12\x11\x63oncord.common.v1\".\n\x0cStateVersion\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x84\x01\n\nRecordLink\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\x16\n\x0einstitution_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x36\n\rstate_version\x18\x04 \x01(\x0b\x32\x1f.concord.common.v1.StateVersionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63oncord/common/v1/event.proto\x12\x11\x63oncord.common.v1\".\n\x0cStateVersion\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\x84\x01\n\nRecordLink\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\x16\n\x0einstitution_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x36\n\rstate_version\x18\x04 \x01(\x0b\x32\x1f.concord.common.v1.StateVersion\"\x1d\n\x0bRepublished\x12\x0e\n\x06run_id\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,4 +35,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATEVERSION']._serialized_end=98
   _globals['_RECORDLINK']._serialized_start=101
   _globals['_RECORDLINK']._serialized_end=233
+  _globals['_REPUBLISHED']._serialized_start=235
+  _globals['_REPUBLISHED']._serialized_end=264
 # @@protoc_insertion_point(module_scope)

@@ -77,3 +77,27 @@ class RecordLink(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordLink: _TypeAlias = RecordLink  # noqa: Y015
+
+@_typing.final
+class Republished(_message.Message):
+    """An owner has said again, to one service, all that it has: the last event of a run. It is written when every other event of
+    the run is in the stream, so what precedes it there is complete. Its type is `concord.<owner>.v1.republished`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """Which rebuild asked for it (UUID)."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Republished: _TypeAlias = Republished  # noqa: Y015

@@ -167,7 +167,7 @@ class IngestRecordResult(_message.Message):
     RESOLUTION_REASON_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     source_record_key: _builtins.str
-    """The source's own key."""
+    """The source's own key, as the caller gave it; so it is not masked."""
     outcome: Global___IngestOutcome.ValueType
     """What became of it."""
     record: _builtins.str
@@ -346,7 +346,7 @@ class FoundRecord(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     CUSTOMER_FIELD_NUMBER: _builtins.int
     source_record_key: _builtins.str
-    """The source's own key."""
+    """The source's own key, as the caller gave it; so it is not masked."""
     record: _builtins.str
     """`institutions/{institution}/sourceSystems/{source_system}/records/{record}`."""
     customer: _builtins.str
@@ -519,7 +519,7 @@ class UpsertHoldingResult(_message.Message):
     HOLDING_ID_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     source_holding_key: _builtins.str
-    """The source's own key."""
+    """The source's own key, as the caller gave it; so it is not masked."""
     outcome: Global___IngestOutcome.ValueType
     """What became of it."""
     holding_id: _builtins.str

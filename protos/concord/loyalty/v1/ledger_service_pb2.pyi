@@ -134,7 +134,7 @@ class RedeemPointsRequest(_message.Message):
     amount_points: _builtins.int
     """Points to spend, above zero."""
     institution: _builtins.str
-    """`institutions/{institution}` at which they are spent."""
+    """`institutions/{institution}` at which they are spent. The account needs no membership there."""
     reference: _builtins.str
     """The institution's own reference of what is bought."""
     request_id: _builtins.str

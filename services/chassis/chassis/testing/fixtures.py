@@ -48,12 +48,23 @@ def service() -> ServiceDefinition:
 
 
 @pytest.fixture(scope="session")
-def template_database(postgres_server: postgres.Postgres, service: ServiceDefinition) -> str:
-    """A database that the service's migrations made, once; the databases of the tests are copies."""
-    name = f"template_{service.name}"
-    in_thread(_execute(postgres_server.url(), f"CREATE DATABASE {name}"))
-    in_thread(migrations.migrate(service.migrations, postgres_server.url(name)))
-    return name
+def template_databases() -> dict[str, str]:
+    """The template of each service whose tests ran in this session."""
+    return {}
+
+
+@pytest.fixture
+def template_database(postgres_server: postgres.Postgres, service: ServiceDefinition, template_databases: dict[str, str]) -> str:
+    """A database that the service's migrations made, once; the databases of the tests are copies.
+
+    Not a session fixture itself: that would be the first service's for all, when the tests of several run in one session.
+    """
+    if service.name not in template_databases:
+        name = f"template_{service.name}"
+        in_thread(_execute(postgres_server.url(), f"CREATE DATABASE {name}"))
+        in_thread(migrations.migrate(service.migrations, postgres_server.url(name)))
+        template_databases[service.name] = name
+    return template_databases[service.name]
 
 
 @pytest.fixture

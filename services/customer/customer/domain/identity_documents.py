@@ -49,8 +49,8 @@ _PERMIT_REGIONS = {"810000", "820000", "830000"}
 
 
 def plain(number: str) -> str:
-    """A number without case, width, spaces and punctuation."""
-    return _NOT_PLAIN.sub("", unicodedata.normalize("NFKC", number).upper())
+    """A number without case, width, spaces and punctuation; one that is nothing else is kept as it is."""
+    return _NOT_PLAIN.sub("", unicodedata.normalize("NFKC", number).upper()) or number
 
 
 def standardised(scheme: int, country_code: str, number: str) -> tuple[str, bool]:

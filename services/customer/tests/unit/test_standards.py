@@ -42,6 +42,7 @@ def card(body):
         (NATIONAL, "AQ", "AB", "AB", False),
         (PASSPORT, "CN", "e 12345679", "E12345679", True),
         (PASSPORT, "CN", "000000000", "000000000", False),
+        (PASSPORT, "CN", "!!!", "!!!", False),  # kept, and believed less
         (PASSPORT, "CN", "123456789", "123456789", False),
         (PASSPORT, "CN", "ABCDEFGH", "ABCDEFGH", False),
         (ORGANISATION, "CN", "91110000600037341L", "91110000600037341L", True),
