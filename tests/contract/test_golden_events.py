@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from concord.campaign.v1 import campaign_events_pb2
+from concord.common.v1 import event_pb2
 from concord.contact.v1 import contact_events_pb2
 from concord.customer.v1 import customer_events_pb2
 from concord.loyalty.v1 import loyalty_events_pb2
@@ -21,9 +22,9 @@ from concord.rating.v1 import rating_events_pb2
 
 VERSION = 1
 GOLDEN = Path(__file__).parent / "golden"
-FILES = (campaign_events_pb2, contact_events_pb2, customer_events_pb2, loyalty_events_pb2, rating_events_pb2)
+FILES = (campaign_events_pb2, contact_events_pb2, customer_events_pb2, event_pb2, loyalty_events_pb2, rating_events_pb2)
 # Parts of events, which never travel alone.
-PARTS = {"AttributeQuality", "Holder", "DegreeValue"}
+PARTS = {"AttributeQuality", "Holder", "DegreeValue", "RecordLink", "StateVersion"}
 
 
 def events() -> Iterator[Descriptor]:

@@ -18,7 +18,8 @@ from concord_local.stack import AUDIENCE, CALLER_KINDS, SERVICES, Stack
 EXIT_NOT_RUNNING = 3
 EXIT_NOT_WELL = 1
 PROGRAMS = (*SERVICES, "gateway", "issuer", "postgres", "nats", "supervisor", *(f"{service}-migrate" for service in SERVICES))
-OWNER_TO_REPUBLISH = re.compile(r"python -m (\w+) republish")  # a service's `rebuild` says who must, in these words
+# A service's `rebuild` says in these words who must publish again, and for which run.
+OWNER_TO_REPUBLISH = re.compile(r"python -m (\w+) republish --to \w+ --run ([\w-]+)")
 ISSUED_BY_COMMAND = "concord-command"
 # As the gateway wants them in a token: a wrong one is said here, where it was typed.
 INSTITUTION = re.compile(r"[a-z][a-z0-9-]{1,38}[a-z0-9]")
@@ -240,15 +241,19 @@ def dead_letters(service: str, arguments: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("service", type=click.Choice(SERVICES))
-def rebuild(service: str) -> None:
+@click.option("--resume", is_flag=True, help="Empty nothing; end the service's pause though owners have not said all.")
+def rebuild(service: str, resume: bool) -> None:
     """Make a service's projections anew: they are emptied, and the owners publish their state and facts again."""
     stack = Stack(states.State(states.directory())).load()
+    if resume:
+        _service_command(stack, service, "rebuild", "--resume")
+        return
     said = _service_command(stack, service, "rebuild", capture=True).stdout
-    owners = [owner for owner in OWNER_TO_REPUBLISH.findall(said) if owner in SERVICES]
+    runs = [(owner, run_id) for owner, run_id in OWNER_TO_REPUBLISH.findall(said) if owner in SERVICES]
     console.print(f"The projections of {service} are empty.")
-    for owner in owners:
+    for owner, run_id in runs:
         console.print(f"{owner} publishes its state and facts again for {service} …")
-        _service_command(stack, owner, "republish", "--to", service)
+        _service_command(stack, owner, "republish", "--to", service, "--run", run_id)
     console.print(f"{service} folds them now; `concord logs {service}` tells of trouble.")
 
 

@@ -21,7 +21,8 @@ SERVICE = """
     import grpc
     from grpc_health.v1 import health, health_pb2, health_pb2_grpc
     if sys.argv[1] == "rebuild":
-        print("emptied. Now run: python -m customer republish --to rating; python -m loyalty republish --to rating")
+        again = "republish --to rating --run 7-a"
+        print(f"emptied. Now run: python -m customer {again}; python -m loyalty {again}")
     if sys.argv[1] != "serve":
         print(*sys.argv[1:], "of", os.environ["CONCORD_DATABASE_URL"].rpartition("/")[2])
         sys.exit(0)
@@ -95,8 +96,8 @@ def test_a_rebuild_asks_the_owners_to_publish_again(concord, state):
         (state.folder / service).symlink_to(state.run_folder(service) / service)
     rebuilt = concord("rebuild", "rating")
     assert rebuilt.returncode == 0, rebuilt.stderr
-    assert "republish --to rating of customer" in rebuilt.stdout
-    assert "republish --to rating of loyalty" in rebuilt.stdout
+    assert "republish --to rating --run 7-a of customer" in rebuilt.stdout
+    assert "republish --to rating --run 7-a of loyalty" in rebuilt.stdout
     assert concord("dead-letters", "loyalty").stdout.strip() == "dead-letters list of loyalty"
     assert concord("dead-letters", "loyalty", "replay", "7").stdout.strip() == "dead-letters replay 7 of loyalty"
 

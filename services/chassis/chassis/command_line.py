@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ from sqlalchemy import MetaData
 
 from chassis import config, dead_letters, migrations, republish, telemetry
 from chassis.database import Database
-from chassis.republish import Republisher
+from chassis.republish import Pause, Republisher
 from chassis.server import Application, ContractError, ListenError, serve
 
 EXIT_STATUS_FAILED = 1
@@ -30,6 +31,7 @@ class ServiceDefinition:
         metadata: its tables.
         republishers: what it can say again.
         projections: tables that `rebuild` may empty, because their owners can fill them again.
+        pause: work that rests from a rebuild until every owner has said all.
         script_location: where alembic finds the migrations; None means `<name>:migrations`.
     """
 
@@ -39,6 +41,7 @@ class ServiceDefinition:
     metadata: MetaData
     republishers: Sequence[Republisher] = ()
     projections: Sequence[str] = ()
+    pause: Pause | None = None
     script_location: str | None = None
 
     @property
@@ -85,11 +88,17 @@ def _parser(service: ServiceDefinition) -> argparse.ArgumentParser:
     again.add_argument(
         "--since", metavar="INSTANT", type=_instant, help="what was published since, to everybody, from the outbox"
     )
-    commands.add_parser("rebuild", help="empty the projections; their owners then republish --to this service")
+    again.add_argument("--run", metavar="ID", type=_run_id, help="with --to: the rebuild that asks, as it said")
+    rebuild = commands.add_parser("rebuild", help="empty the projections; their owners then republish --to this service")
+    rebuild.add_argument("--resume", action="store_true", help="empty nothing; end the pause though owners have not said all")
     letters = commands.add_parser("dead-letters", help="events that could not be applied")
     letters.add_argument("action", choices=["list", "replay"])
     letters.add_argument("ids", nargs="*", metavar="ID", help="which to replay; none: all of them")
     return parser
+
+
+def _run_id(text: str) -> str:
+    return str(uuid.UUID(text))
 
 
 def _instant(text: str) -> datetime:
@@ -116,13 +125,15 @@ async def _migrate(service: ServiceDefinition, settings: Any, options: argparse.
 async def _republish(service: ServiceDefinition, settings: Any, options: argparse.Namespace) -> None:
     if (options.to is None) == (options.since is None):
         raise ValueError("give either --to SERVICE or --since INSTANT")
+    if options.run and options.to is None:
+        raise ValueError("--run goes with --to SERVICE only")
     database = await Database.connect(settings.database_url)
     try:
         if options.to is not None:
-            count = await republish.republish(database, service.republishers, options.to)
+            count = await republish.republish(database, service.republishers, options.to, service.name, options.run or "")
         else:
             count = await republish.republish_since(database, options.since)
-        _say(f"{count} events will be published by the running service")
+        _say(f"{count} events {'are published' if options.run else 'will be published by the running service'}")
     finally:
         await database.close()
 
@@ -130,12 +141,24 @@ async def _republish(service: ServiceDefinition, settings: Any, options: argpars
 async def _rebuild(service: ServiceDefinition, settings: Any, options: argparse.Namespace) -> None:
     application = await service.build(settings)
     try:
+        if options.resume:
+            await _resume(service, application.database)
+            return
         consumers = [subscription.consumer for subscription in application.consumers]
-        await republish.rebuild(application.database, service.projections, consumers)
         owners = sorted({subscription.stream for subscription in application.consumers})
-        _say("emptied. Now run: " + "; ".join(f"python -m {owner} republish --to {service.name}" for owner in owners))
+        run_id = await republish.rebuild(application.database, service.projections, consumers, service.pause, owners)
+        again = f"republish --to {service.name} --run {run_id}"
+        _say("emptied. Now run: " + "; ".join(f"python -m {owner} {again}" for owner in owners))
     finally:
         await _close(application)
+
+
+async def _resume(service: ServiceDefinition, database: Database) -> None:
+    if service.pause is None:
+        raise ValueError("this service does not pause for a rebuild")
+    async with database.transaction() as connection:
+        count = await service.pause.end(connection)
+    _say(f"the pause is over; it waited for {count} owners" if count else "there was no pause")
 
 
 async def _dead_letters(service: ServiceDefinition, settings: Any, options: argparse.Namespace) -> None:

@@ -28,13 +28,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReceivedEvent:
-    """An event as a consumer gets it. `event_id` is unique: of a fact it is the fact's own id."""
+    """An event as a consumer gets it.
+
+    `event_id` is unique: of a fact it is the fact's own id. `sequence` is its place in the stream; 0 of a dead letter.
+    """
 
     event_id: uuid.UUID
     type: str
     message: Any
     occurred_at: datetime
     aggregate_id: str
+    sequence: int = 0
 
 
 Handler: TypeAlias = Callable[[UnitOfWork, list[ReceivedEvent]], Awaitable[None]]
@@ -159,6 +163,7 @@ class Consumer:
             message=message_class.FromString(message.data),
             occurred_at=datetime.fromisoformat(headers["ce-time"]),
             aggregate_id=headers["ce-subject"],
+            sequence=message.metadata.sequence.stream,
         )
 
     async def _failed(self, message: Msg, error: Exception) -> None:

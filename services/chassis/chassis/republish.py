@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -10,11 +11,16 @@ from typing import TypeAlias
 from chassis import outbox
 from chassis.clock import now
 from chassis.database import Connection, Database
+from chassis.ids import id_floor, new_id
 from chassis.outbox import Event
+from concord.common.v1.event_pb2 import Republished
 
 PAGE_EVENTS_MAX = 1000
 UNPUBLISHED_MAX = 20_000
-PAUSE_SECONDS = 0.5
+POLL_SECONDS = 0.1
+STANDSTILL_SECONDS = 10.0
+CLOSING = "republished"
+"""The row of a run for its last event; its cursor is the run's id."""
 
 logger = logging.getLogger(__name__)
 Pages: TypeAlias = Callable[[Connection, str, int], Awaitable[tuple[Sequence[Event], str | None]]]
@@ -33,32 +39,79 @@ class Republisher:
     pages: Pages
 
 
-async def republish(database: Database, republishers: Iterable[Republisher], target: str) -> int:
-    """Writes everything to the outbox for `target`; an interrupted run goes on where it stopped. Returns the events written."""
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Work that must not be done from projections filled in part.
+
+    Args:
+        begin: `(connection, run id, owners)`, in the transaction that empties the projections.
+        end: `(connection)`, on the operator's word; returns how many owners it waited for.
+    """
+
+    begin: Callable[[Connection, uuid.UUID, Sequence[str]], Awaitable[None]]
+    end: Callable[[Connection], Awaitable[int]]
+
+
+async def republish(
+    database: Database, republishers: Iterable[Republisher], target: str, owner: str = "", run_id: str = ""
+) -> int:
+    """Writes everything to the outbox for `target`; an interrupted run goes on where it stopped.
+
+    Args:
+        owner: this service, needed with `run_id`.
+        run_id: the rebuild that asks. A run of another id is begun anew, because what it said is gone; and when all of the run is
+            in the stream, a last event, `Republished`, says so.
+
+    Returns:
+        The events written, without that last one.
+    """
     republishers = list(republishers)
-    await _begin(database, [republisher.name for republisher in republishers], target)
+    await _begin(database, [republisher.name for republisher in republishers], target, run_id)
     total = 0
     for republisher in republishers:
         finished = False
         while not finished:
-            await _wait_for_relay(database)
+            await _wait_for_relay(database, UNPUBLISHED_MAX)
             count, finished = await _write_page(database, republisher, target)
             total += count
+    if run_id:
+        await _wait_for_relay(database, 1, target)
+        await _close(database, owner, target, run_id)
     return total
 
 
-async def _begin(database: Database, names: list[str], target: str) -> None:
+async def _begin(database: Database, names: list[str], target: str, run_id: str) -> None:
     async with database.transaction() as connection:
         await connection.execute(
-            "DELETE FROM republish_runs WHERE target = $1 AND NOT EXISTS"
-            " (SELECT FROM republish_runs WHERE target = $1 AND finished_at IS NULL)",
-            target,
-        )
+            "DELETE FROM republish_runs WHERE target = $1 AND ("
+            "NOT EXISTS (SELECT FROM republish_runs WHERE target = $1 AND finished_at IS NULL)"
+            " OR coalesce((SELECT cursor FROM republish_runs WHERE target = $1 AND source = $2), '') <> $3)",
+            target, CLOSING, run_id,
+        )  # fmt: skip
         await connection.execute(
             "INSERT INTO republish_runs (target, source, cursor, events_count, started_at)"
             " SELECT $1, source, '', 0, $3 FROM unnest($2::text[]) AS s (source) ON CONFLICT DO NOTHING",
             target, sorted(names), now(),
         )  # fmt: skip
+        if run_id:
+            await connection.execute(
+                "INSERT INTO republish_runs (target, source, cursor, events_count, started_at) VALUES ($1, $2, $3, 0, $4)"
+                " ON CONFLICT DO NOTHING",
+                target, CLOSING, run_id, now(),
+            )  # fmt: skip
+
+
+async def _close(database: Database, owner: str, target: str, run_id: str) -> None:
+    """Writes the last event, once: unless another process has done so, or has begun a run of another id meanwhile."""
+    async with database.transaction() as connection:
+        closed = await connection.execute(
+            "UPDATE republish_runs SET finished_at = $4, events_count = 1"
+            " WHERE target = $1 AND source = $2 AND cursor = $3 AND finished_at IS NULL",
+            target, CLOSING, run_id, now(),
+        )  # fmt: skip
+        if closed == "UPDATE 1":
+            last = Event(f"concord.{owner}.v1.republished", target, Republished(run_id=run_id), target=target)
+            await outbox.write(connection, [last], now())
 
 
 async def _write_page(database: Database, republisher: Republisher, target: str) -> tuple[int, bool]:
@@ -80,26 +133,30 @@ async def _write_page(database: Database, republisher: Republisher, target: str)
         return len(events), cursor is None
 
 
-async def _wait_for_relay(database: Database) -> None:
-    """Pauses while the relay is far behind, so that the outbox stays bounded."""
-    said = False
+async def _wait_for_relay(database: Database, unpublished_max: int, target: str | None = None) -> None:
+    """Waits until fewer events than that (for the target) are unpublished; warns only when none leaves for a while."""
+    oldest, moved_at = None, asyncio.get_running_loop().time()
     while True:
         async with database.connection() as connection:
-            waiting = await connection.fetchval(
-                "SELECT count(*) FROM (SELECT FROM outbox WHERE published_at IS NULL LIMIT $1) AS rows", UNPUBLISHED_MAX
-            )
-        if waiting < UNPUBLISHED_MAX:
+            waiting = await connection.fetchrow(
+                "SELECT count(*) AS count, min(row_id::text) AS oldest FROM (SELECT row_id FROM outbox"
+                " WHERE published_at IS NULL AND ($2::text IS NULL OR target = $2) ORDER BY row_id LIMIT $1) AS rows",
+                unpublished_max, target,
+            )  # fmt: skip
+        assert waiting is not None
+        if waiting["count"] < unpublished_max:
             return
-        if not said:
-            logger.warning("waiting for the relay: %d events are not published yet; is the service running?", waiting)
-            said = True
-        await asyncio.sleep(PAUSE_SECONDS)
+        instant = asyncio.get_running_loop().time()
+        if waiting["oldest"] != oldest:
+            oldest, moved_at = waiting["oldest"], instant
+        elif instant - moved_at > STANDSTILL_SECONDS:
+            logger.warning("no event was published for %g s; is the service running?", STANDSTILL_SECONDS)
+            moved_at = instant
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def republish_since(database: Database, since: datetime) -> int:
     """Publishes the outbox's rows since an instant again, to everybody: for a stream that lost messages. Returns their number."""
-    from chassis.ids import id_floor
-
     async with database.transaction() as connection:
         await connection.execute("SET LOCAL statement_timeout = 0")
         status = await connection.execute(
@@ -108,9 +165,23 @@ async def republish_since(database: Database, since: datetime) -> int:
     return int(status.split()[-1])
 
 
-async def rebuild(database: Database, projections: Sequence[str], consumers: Sequence[str]) -> None:
-    """Empties projections and forgets the inbox of their consumers, in one transaction; owners then re-publish."""
+async def rebuild(
+    database: Database,
+    projections: Sequence[str],
+    consumers: Sequence[str],
+    pause: Pause | None = None,
+    owners: Sequence[str] = (),
+) -> str:
+    """Empties projections, forgets the inbox of their consumers and begins the pause, in one transaction.
+
+    Returns:
+        The run id that owners then republish with.
+    """
+    run_id = new_id()
     async with database.transaction() as connection:
         if projections:
             await connection.execute(f"TRUNCATE {', '.join(projections)}")
         await connection.execute("DELETE FROM inbox WHERE consumer = ANY($1::text[])", list(consumers))
+        if pause is not None:
+            await pause.begin(connection, run_id, owners)
+    return str(run_id)

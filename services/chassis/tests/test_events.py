@@ -19,7 +19,7 @@ from chassis.relay import LEASE, Deposed, Relay
 from chassis.streams import ConfigurationError
 from chassis.testing import received
 from chassis.unit_of_work import Commands
-from concord.common.v1.event_pb2 import RecordLink, StateVersion
+from concord.common.v1.event_pb2 import RecordLink, Republished, StateVersion
 from concord_local import nats
 
 
@@ -329,6 +329,47 @@ async def test_a_projection_is_rebuilt_by_its_owner(start, monkeypatch):
     await eventually(lambda: published_everything(database))
     await asyncio.sleep(0.5)
     assert await folded(database) == before
+
+
+async def test_the_last_event_of_a_run_comes_when_all_others_are_in_the_stream(start, monkeypatch):
+    monkeypatch.setattr(republish, "PAGE_EVENTS_MAX", 3)
+    running = await start()  # no relay
+    database = running.application.database
+    for i in range(4):
+        await add_through_rpc(running, 1, f"c{i}", f"{i}-")
+    first, second = "0193a5b0-0000-7000-8000-000000000001", "0193a5b0-0000-7000-8000-000000000002"
+
+    async def publish_again(run_id, republishers=SERVICE.republishers):
+        return await republish.republish(database, republishers, "other", "echo", run_id)
+
+    async def said():
+        return [event.message(Republished).run_id for event in await running.events("concord.echo.v1.republished")]
+
+    async def all_is_published():
+        async with database.connection() as connection:
+            await connection.execute("UPDATE outbox SET published_at = now()")
+
+    interrupted = [SERVICE.republishers[0], republish.Republisher("additions", fails_after(SERVICE.republishers[1].pages, 1))]
+    with pytest.raises(RuntimeError):
+        await publish_again(first, interrupted)
+    with pytest.raises(TimeoutError):  # killed while it waits for the relay
+        async with asyncio.timeout(1):
+            await publish_again(second)  # another rebuild: what the first run said is gone
+    assert len([event for event in await running.events() if event.target == "other"]) == (4 + 3) + (4 + 4)
+    assert await said() == []
+    await all_is_published()
+    assert await publish_again(second) == 0
+    assert await said() == [second]
+    [last] = [event for event in await running.events() if event.type.endswith(".republished")]
+    assert last == (await running.events())[-1]
+    assert last.target == "other"
+    await all_is_published()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await publish_again(second)  # again, from the beginning
+    await all_is_published()
+    await publish_again(second)
+    assert await said() == [second, second]
 
 
 def fails_after(pages, count: int):

@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import urllib.request
+import uuid
 from pathlib import Path
 
 import asyncpg
@@ -147,7 +148,11 @@ async def test_dead_letters_republish_and_rebuild_by_command(settings):
     assert (status, "either --to SERVICE or --since INSTANT" in err) == (1, True)
     await connection.execute("INSERT INTO copies VALUES ('c', 5, 1, 3)")
     status, out, _ = await run(settings, "rebuild")
-    assert (status, "python -m echo republish --to echo" in out) == (0, True)
+    assert (status, "python -m echo republish --to echo --run " in out) == (0, True)
+    status, _, err = await run(settings, "republish", "--since", "2026-11-23T10:00:00+00:00", "--run", str(uuid.uuid4()))
+    assert (status, "--run goes with --to" in err) == (1, True)
+    status, _, err = await run(settings, "rebuild", "--resume")
+    assert (status, "does not pause" in err) == (1, True)
     assert await connection.fetchval("SELECT count(*) FROM copies") == 0
     await connection.close()
 

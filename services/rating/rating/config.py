@@ -14,4 +14,4 @@ class Settings(config.Settings):
         le=600_000,
         description="milliseconds for which a customer's new facts are gathered before it is rated again, 0 to 600000",
     )
-    rerate_paused: bool = Field(False, description="true or false; true keeps folding facts but rates nobody, for a rebuild")
+    rerate_paused: bool = Field(False, description="true or false; true keeps folding facts but rates nobody")

@@ -3,17 +3,19 @@
 from chassis.command_line import ServiceDefinition
 from chassis.consumer import Subscription
 from chassis.database import Database
-from chassis.republish import Republisher
+from chassis.republish import Pause, Republisher
 from chassis.server import Application
 from chassis.unit_of_work import Commands
 from concord.rating.v1.rating_service_pb2_grpc import add_RatingServiceServicer_to_server
 from concord.rating.v1.scorecard_service_pb2_grpc import add_ScorecardServiceServicer_to_server
 from rating.config import Settings
 from rating.events.fold import TYPES, fold_customer_events
+from rating.events.pause import Resumer, acknowledged_by_bus
 from rating.events.published import rating_pages
 from rating.events.rerate import Rerater
 from rating.rpc.rating_service import RatingServicer
 from rating.rpc.scorecard_service import ScorecardServicer
+from rating.store import pauses
 from rating.store.tables import metadata
 
 
@@ -22,6 +24,7 @@ async def build(settings: Settings) -> Application:
     database = await Database.connect(settings.database_url, settings.database_connections_max)
     commands = Commands(database)
     rerater = Rerater(commands, settings.rerate_delay_ms)
+    resumer = Resumer(database, acknowledged_by_bus(settings))
     return Application(
         name="rating",
         settings=settings,
@@ -32,7 +35,7 @@ async def build(settings: Settings) -> Application:
             (add_ScorecardServiceServicer_to_server, ScorecardServicer(database, commands)),
         ],
         consumers=[Subscription(stream="customer", durable="rating", types=TYPES, handler=fold_customer_events)],
-        background=[] if settings.rerate_paused else [rerater.run],
+        background=[] if settings.rerate_paused else [rerater.run, resumer.run],
     )
 
 
@@ -43,4 +46,5 @@ SERVICE = ServiceDefinition(
     metadata=metadata,
     republishers=[Republisher("ratings", rating_pages)],
     projections=["record_links", "customers", "holdings", "holding_owners", "activities"],
+    pause=Pause(begin=pauses.begin, end=pauses.end_all),
 )

@@ -9,7 +9,7 @@ from typing import Any
 from chassis import record_links
 from chassis.consumer import ReceivedEvent
 from chassis.unit_of_work import UnitOfWork
-from concord.common.v1.event_pb2 import RecordLink
+from concord.common.v1.event_pb2 import RecordLink, Republished
 from concord.customer.v1.activity_pb2 import ActivityDetail, Margin
 from concord.customer.v1.attribute_pb2 import Attribute
 from concord.customer.v1.customer_events_pb2 import (
@@ -20,7 +20,7 @@ from concord.customer.v1.customer_events_pb2 import (
 )
 from concord.customer.v1.holding_pb2 import HolderRole, HoldingKind
 from rating.domain.facts import month_of
-from rating.store import fold, queue
+from rating.store import fold, pauses, queue
 from rating.store.fold import ActivityKind, ActivityRow, CustomerRow, HoldingRow
 
 TYPES = {
@@ -28,6 +28,7 @@ TYPES = {
     "concord.customer.v1.customer.records_moved": RecordsMoved,
     "concord.customer.v1.holding.changed": HoldingChanged,
     "concord.customer.v1.activity.recorded": ActivityRecorded,
+    "concord.customer.v1.republished": Republished,
 }
 
 EARLIEST = datetime(1, 1, 2, tzinfo=UTC)
@@ -51,6 +52,9 @@ async def fold_customer_events(unit: UnitOfWork, events: list[ReceivedEvent]) ->
     record_ids = set(await fold.holdings(unit.connection, map(_holding, messages[HoldingChanged])))
     record_ids.update(await fold.activities(unit.connection, rows, reversed_ids))
     await queue.mark(unit.connection, unit.now, customer_ids, record_ids)
+    for event in events:  # after the facts: a rebuild locks those first, too
+        if isinstance(event.message, Republished):
+            await pauses.said_all(unit.connection, "customer", uuid.UUID(event.message.run_id), event.sequence)
 
 
 def _links(messages: dict[type, list[Any]]) -> Iterable[RecordLink]:

@@ -12,7 +12,8 @@ from chassis.unit_of_work import Commands
 from rating.domain.facts import Facts
 from rating.domain.rating import Rating, rate
 from rating.events.published import rating_changed
-from rating.store import facts, queue, ratings, scorecards
+from rating.store import facts, pauses, queue, ratings, scorecards
+from rating.store.pauses import Fence
 from rating.store.ratings import RatingVersion
 from rating.store.scorecards import ScorecardVersion
 
@@ -50,15 +51,18 @@ class Rerater:
     async def rate_step(self) -> int:
         """Rates the customers marked longest ago; returns how many. Killed anywhere, their marks are claimed again later."""
         async with self._commands.unit() as unit:
+            fence = await pauses.fence(unit.connection)
+            if fence is None:
+                return 0
             claim_id, claimed = await queue.claim(unit.connection, unit.now, unit.now - self._delay, CUSTOMERS_MAX)
         if claimed:
-            await self._rate_apart(claim_id, claimed)
+            await self._rate_apart(claim_id, claimed, fence)
         return len(claimed)
 
-    async def _rate_apart(self, claim_id: uuid.UUID, claimed: Mapping[uuid.UUID, int]) -> None:
+    async def _rate_apart(self, claim_id: uuid.UUID, claimed: Mapping[uuid.UUID, int], fence: Fence) -> None:
         """Rates a batch; where one customer makes it fail, each alone. A mark that fails stays and is tried again later."""
         try:
-            await self._rate(claim_id, claimed)
+            await self._rate(claim_id, claimed, fence)
         except Exception as error:
             if is_unavailable(error):
                 raise
@@ -66,14 +70,16 @@ class Rerater:
                 logger.error("customers/%s cannot be rated: %s", next(iter(claimed)), telemetry.failure_text(error))
                 return
             for customer_id, marks_count in claimed.items():
-                await self._rate_apart(claim_id, {customer_id: marks_count})
+                await self._rate_apart(claim_id, {customer_id: marks_count}, fence)
 
-    async def _rate(self, claim_id: uuid.UUID, claimed: Mapping[uuid.UUID, int]) -> None:
+    async def _rate(self, claim_id: uuid.UUID, claimed: Mapping[uuid.UUID, int], fence: Fence) -> None:
         async with self._commands.database.connection() as connection:  # after the claim: whatever it marks is seen here
             scorecard = await scorecards.active(connection)
             loaded = await facts.load(connection, list(claimed))
         rated = await _rate_all(loaded, scorecard)
         async with self._commands.unit() as unit:
+            if await pauses.fence(unit.connection) != fence:
+                return  # a rebuild emptied the facts meanwhile; the marks stay for when they are complete
             owned = await queue.still_claimed(unit.connection, claim_id, list(claimed))
             current = await ratings.current(unit.connection, owned)
             changed = [

@@ -110,6 +110,16 @@ rerate_queue = Table(
 )
 Index("rerate_queue_since", rerate_queue.c.since)
 
+rerate_pauses = Table(
+    "rerate_pauses",
+    metadata,
+    Column("owner", Text, primary_key=True, comment="whose facts the last rebuild waits for"),
+    Column("run_id", Uuid, nullable=False, comment="of that rebuild; what is read under another is not written"),
+    Column("since", INSTANT, nullable=False),
+    Column("stream_sequence", BigInteger, comment="where the owner's stream said that this was all; null until then"),
+    Column("ended_at", INSTANT),
+)
+
 ratings = Table(
     "ratings",
     metadata,
