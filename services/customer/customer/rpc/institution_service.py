@@ -147,7 +147,7 @@ def _fields(request: pb.UpdateSourceSystemRequest) -> set[str]:
     if "*" in fields:
         fields = set(_UPDATABLE)
     if not fields or not fields <= set(_UPDATABLE):
-        raise _invalid("update_mask", "UPDATE_MASK_INVALID", f"must name some of {', '.join(_UPDATABLE)}")
+        raise _invalid("update_mask", "UPDATE_MASK_INVALID", "must name some of displayName, defaultRank, attributeRanks")
     if "display_name" in fields:
         _require_display_name(wanted.display_name, "source_system.display_name")
     if "default_rank" in fields:
