@@ -8,12 +8,18 @@ from concord_local.api import Gateway, Problem
 from concord_local.stack import Stack
 
 
+class Told(Gateway):
+    """A client whose gateway gives the answers put into `answers`, in turn, and keeps the requests."""
+
+    answers: list[int]
+    requests: list[httpx.Request]
+
+
 @pytest.fixture
 async def gateway(state):
-    """A client whose gateway gives the answers put into `answers`, in turn, and keeps the requests."""
     stack = Stack(state, {}).load()
     stack.write_files()
-    client = Gateway(stack)
+    client = Told(stack)
     await client._client.aclose()
     client.answers, client.requests = [], []
 
