@@ -35,9 +35,7 @@ class CustomerServicer(CustomerServiceServicer):
     def __init__(self, database: Database, index: BlindIndex) -> None:
         self._database = database
         self._index = index
-        self._reads: Gatherer[tuple[UUID, str | None], list[Member]] = Gatherer(
-            self._read, items_max=READ_TOGETHER_MAX, batches_in_flight_max=2
-        )
+        self._reads: Gatherer[tuple[UUID, str | None], list[Member]] = Gatherer(self._read, items_max=READ_TOGETHER_MAX)
 
     async def _read(self, wanted: list[tuple[UUID, str | None]]) -> list[list[Member] | Exception]:
         async with self._database.connection() as connection:
