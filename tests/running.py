@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ class Platform:
     def kill(self, program: str) -> None:
         """kill -9."""
         if pid := self.pid(program):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it died of the kill before, and the supervisor has not noticed yet
+                os.kill(pid, signal.SIGKILL)
 
     async def until_well(self) -> None:
         """Waits until every program serves again."""

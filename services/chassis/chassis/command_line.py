@@ -166,6 +166,8 @@ async def _dead_letters(service: ServiceDefinition, settings: Any, options: argp
     try:
         async with application.database.connection() as connection:
             letters = await dead_letters.open_letters(connection)
+        if not letters:
+            _say("there are no dead letters: every event was applied")
         if options.action == "list":
             for letter in letters:
                 _say("\t".join(str(value) for value in letter.values()))

@@ -30,6 +30,8 @@ console = Console(width=max(140, Console().width), highlight=False)
 
 def main() -> None:
     """Runs everything."""
+    if len(sys.argv) > 1:
+        sys.exit("usage: [BENCH_SCALE=0.25] make bench\nMeasures the platform beside this machine: docs/bench.md")
     report = Report(_facts(_scale()))
     asyncio.run(_measure(report, float(report.facts["scale"])))
     report.show(console)
