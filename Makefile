@@ -7,7 +7,7 @@ UV         := .tools/bin/uv
 BIN        := .venv/bin
 MANIFESTS  := $(MEMBERS:%=%/pyproject.toml)
 LOCK_ARGS  := --universal --python-version 3.11 --generate-hashes --group dev \
-              --no-header --no-annotate --no-emit-index-url \
+              --extra training --no-header --no-annotate --no-emit-index-url \
               $(foreach m,$(MEMBERS),--no-emit-package concord-$(notdir $m))
 TESTED     := $(foreach t,$(wildcard $(MEMBERS:%=%/tests) tests),$(if $(shell find $(t) -name '*.py' -print -quit),$(t)))
 # Contracts are compared with those of this revision: the last release, or else what is committed.
