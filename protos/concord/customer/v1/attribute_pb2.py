@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#concord/customer/v1/attribute.proto\x12\x13\x63oncord.customer.v1*\x8d\x02\n\tAttribute\x12\x19\n\x15\x41TTRIBUTE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41TTRIBUTE_NAME\x10\x01\x12\x18\n\x14\x41TTRIBUTE_BIRTH_DATE\x10\x02\x12\x11\n\rATTRIBUTE_SEX\x10\x03\x12\x18\n\x14\x41TTRIBUTE_IDENTIFIER\x10\x04\x12\x13\n\x0f\x41TTRIBUTE_PHONE\x10\x05\x12\x13\n\x0f\x41TTRIBUTE_EMAIL\x10\x06\x12\x15\n\x11\x41TTRIBUTE_ADDRESS\x10\x07\x12\x16\n\x12\x41TTRIBUTE_LANGUAGE\x10\x08\x12\x17\n\x13\x41TTRIBUTE_TIME_ZONE\x10\t\x12\x18\n\x14\x41TTRIBUTE_OCCUPATION\x10\n*[\n\tPartyKind\x12\x1a\n\x16PARTY_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11PARTY_KIND_PERSON\x10\x01\x12\x1b\n\x17PARTY_KIND_ORGANISATION\x10\x02*G\n\x03Sex\x12\x13\n\x0fSEX_UNSPECIFIED\x10\x00\x12\x0e\n\nSEX_FEMALE\x10\x01\x12\x0c\n\x08SEX_MALE\x10\x02\x12\r\n\tSEX_OTHER\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#concord/customer/v1/attribute.proto\x12\x13\x63oncord.customer.v1*\xf9\x02\n\tAttribute\x12\x19\n\x15\x41TTRIBUTE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41TTRIBUTE_NAME\x10\x01\x12\x18\n\x14\x41TTRIBUTE_BIRTH_DATE\x10\x02\x12\x11\n\rATTRIBUTE_SEX\x10\x03\x12\x18\n\x14\x41TTRIBUTE_IDENTIFIER\x10\x04\x12\x13\n\x0f\x41TTRIBUTE_PHONE\x10\x05\x12\x13\n\x0f\x41TTRIBUTE_EMAIL\x10\x06\x12\x15\n\x11\x41TTRIBUTE_ADDRESS\x10\x07\x12\x16\n\x12\x41TTRIBUTE_LANGUAGE\x10\x08\x12\x17\n\x13\x41TTRIBUTE_TIME_ZONE\x10\t\x12\x18\n\x14\x41TTRIBUTE_OCCUPATION\x10\n\x12\x18\n\x14\x41TTRIBUTE_EMPLOYMENT\x10\x0b\x12\x1a\n\x16\x41TTRIBUTE_DEMOGRAPHICS\x10\x0c\x12 \n\x1c\x41TTRIBUTE_ADDITIONAL_ADDRESS\x10\r\x12\x12\n\x0e\x41TTRIBUTE_ROLE\x10\x0e*[\n\tPartyKind\x12\x1a\n\x16PARTY_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11PARTY_KIND_PERSON\x10\x01\x12\x1b\n\x17PARTY_KIND_ORGANISATION\x10\x02*G\n\x03Sex\x12\x13\n\x0fSEX_UNSPECIFIED\x10\x00\x12\x0e\n\nSEX_FEMALE\x10\x01\x12\x0c\n\x08SEX_MALE\x10\x02\x12\r\n\tSEX_OTHER\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'concord.customer.v1.attribu
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ATTRIBUTE']._serialized_start=61
-  _globals['_ATTRIBUTE']._serialized_end=330
-  _globals['_PARTYKIND']._serialized_start=332
-  _globals['_PARTYKIND']._serialized_end=423
-  _globals['_SEX']._serialized_start=425
-  _globals['_SEX']._serialized_end=496
+  _globals['_ATTRIBUTE']._serialized_end=438
+  _globals['_PARTYKIND']._serialized_start=440
+  _globals['_PARTYKIND']._serialized_end=531
+  _globals['_SEX']._serialized_start=533
+  _globals['_SEX']._serialized_end=604
 # @@protoc_insertion_point(module_scope)

@@ -44,6 +44,14 @@ class _AttributeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attribute.V
     """The time zone."""
     ATTRIBUTE_OCCUPATION: _Attribute.ValueType  # 10
     """The occupation."""
+    ATTRIBUTE_EMPLOYMENT: _Attribute.ValueType  # 11
+    """Employment, which moves whole."""
+    ATTRIBUTE_DEMOGRAPHICS: _Attribute.ValueType  # 12
+    """Demographics, which move whole."""
+    ATTRIBUTE_ADDITIONAL_ADDRESS: _Attribute.ValueType  # 13
+    """Further postal addresses, each of which moves whole."""
+    ATTRIBUTE_ROLE: _Attribute.ValueType  # 14
+    """Roles of the party."""
 
 class Attribute(_Attribute, metaclass=_AttributeEnumTypeWrapper):
     """Attributes that a source may state about a party. Ranks, provenance and completeness are kept for each."""
@@ -70,6 +78,14 @@ ATTRIBUTE_TIME_ZONE: Attribute.ValueType  # 9
 """The time zone."""
 ATTRIBUTE_OCCUPATION: Attribute.ValueType  # 10
 """The occupation."""
+ATTRIBUTE_EMPLOYMENT: Attribute.ValueType  # 11
+"""Employment, which moves whole."""
+ATTRIBUTE_DEMOGRAPHICS: Attribute.ValueType  # 12
+"""Demographics, which move whole."""
+ATTRIBUTE_ADDITIONAL_ADDRESS: Attribute.ValueType  # 13
+"""Further postal addresses, each of which moves whole."""
+ATTRIBUTE_ROLE: Attribute.ValueType  # 14
+"""Roles of the party."""
 Global___Attribute: _TypeAlias = Attribute  # noqa: Y015
 
 class _PartyKind:

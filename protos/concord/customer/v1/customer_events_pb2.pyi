@@ -10,6 +10,7 @@ from concord.customer.v1 import activity_pb2 as _activity_pb2
 from concord.customer.v1 import attribute_pb2 as _attribute_pb2
 from concord.customer.v1 import holding_pb2 as _holding_pb2
 from concord.customer.v1 import institution_service_pb2 as _institution_service_pb2
+from concord.customer.v1 import party_pb2 as _party_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -83,6 +84,8 @@ class CustomerChanged(_message.Message):
     RECORD_LINKS_FIELD_NUMBER: _builtins.int
     MERGED_INTO_CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_SECONDS_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
+    ROLE_KINDS_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """Id of the customer."""
     party_kind: _attribute_pb2.PartyKind.ValueType
@@ -103,6 +106,8 @@ class CustomerChanged(_message.Message):
     """The customer that took over after a merge; empty otherwise."""
     create_time_seconds: _builtins.int
     """When the customer was first seen, seconds since 1970-01-01 UTC."""
+    restricted: _builtins.bool
+    """Whether nothing may be done with this customer but keep it: no marketing, no search, no new contact."""
     @_builtins.property
     def state_version(self) -> _event_pb2.StateVersion:
         """Orders its states."""
@@ -114,6 +119,10 @@ class CustomerChanged(_message.Message):
     @_builtins.property
     def record_links(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RecordLink]:
         """All live links of this customer's records."""
+
+    @_builtins.property
+    def role_kinds(self) -> _containers.RepeatedScalarFieldContainer[_party_pb2.PartyRoleKind.ValueType]:
+        """Roles of the party, at any institution."""
 
     def __init__(
         self,
@@ -131,10 +140,12 @@ class CustomerChanged(_message.Message):
         record_links: _abc.Iterable[_event_pb2.RecordLink] | None = ...,
         merged_into_customer_id: _builtins.str = ...,
         create_time_seconds: _builtins.int = ...,
+        restricted: _builtins.bool = ...,
+        role_kinds: _abc.Iterable[_party_pb2.PartyRoleKind.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state_version", b"state_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrative_area", b"administrative_area", "attribute_qualities", b"attribute_qualities", "birth_year", b"birth_year", "country_code", b"country_code", "create_time_seconds", b"create_time_seconds", "customer_id", b"customer_id", "language_code", b"language_code", "merged_into_customer_id", b"merged_into_customer_id", "party_kind", b"party_kind", "record_links", b"record_links", "sex", b"sex", "state_version", b"state_version", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["administrative_area", b"administrative_area", "attribute_qualities", b"attribute_qualities", "birth_year", b"birth_year", "country_code", b"country_code", "create_time_seconds", b"create_time_seconds", "customer_id", b"customer_id", "language_code", b"language_code", "merged_into_customer_id", b"merged_into_customer_id", "party_kind", b"party_kind", "record_links", b"record_links", "restricted", b"restricted", "role_kinds", b"role_kinds", "sex", b"sex", "state_version", b"state_version", "time_zone", b"time_zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -217,6 +228,228 @@ class RecordsMoved(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordsMoved: _TypeAlias = RecordsMoved  # noqa: Y015
+
+@_typing.final
+class CustomerErased(_message.Message):
+    """A person's data were erased: their keys are destroyed, and every service deletes what it holds of these records and this
+    customer. A fact, once. Subject `concord.customer.v1.customer.erased`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    RECORD_IDS_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
+    ERASE_TIME_SECONDS_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """Id of the customer."""
+    whole: _builtins.bool
+    """Whether the whole customer is erased."""
+    erase_time_seconds: _builtins.int
+    """When, seconds since 1970-01-01 UTC."""
+    @_builtins.property
+    def record_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The records erased; after a partial erasure of one institution's records the customer lives on."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        record_ids: _abc.Iterable[_builtins.str] | None = ...,
+        whole: _builtins.bool = ...,
+        erase_time_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "erase_time_seconds", b"erase_time_seconds", "record_ids", b"record_ids", "whole", b"whole"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomerErased: _TypeAlias = CustomerErased  # noqa: Y015
+
+@_typing.final
+class QualityChanged(_message.Message):
+    """How complete and credible a customer's record is; published when a band is crossed.
+    Subject `concord.customer.v1.quality.changed`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    STATE_VERSION_FIELD_NUMBER: _builtins.int
+    COMPLETENESS_PERCENT_FIELD_NUMBER: _builtins.int
+    CREDIBILITY_PERCENT_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """Id of the customer."""
+    completeness_percent: _builtins.int
+    """Completeness, 0 to 100."""
+    credibility_percent: _builtins.int
+    """Credibility, 0 to 100."""
+    @_builtins.property
+    def state_version(self) -> _event_pb2.StateVersion:
+        """Orders its states."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        state_version: _event_pb2.StateVersion | None = ...,
+        completeness_percent: _builtins.int = ...,
+        credibility_percent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state_version", b"state_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completeness_percent", b"completeness_percent", "credibility_percent", b"credibility_percent", "customer_id", b"customer_id", "state_version", b"state_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QualityChanged: _TypeAlias = QualityChanged  # noqa: Y015
+
+@_typing.final
+class KycDecided(_message.Message):
+    """A KYC case was decided. Subject `concord.customer.v1.kyc.decided`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KYC_CASE_ID_FIELD_NUMBER: _builtins.int
+    RECORD_LINK_FIELD_NUMBER: _builtins.int
+    APPROVED_FIELD_NUMBER: _builtins.int
+    RISK_LEVEL_FIELD_NUMBER: _builtins.int
+    NEXT_REVIEW_DATE_FIELD_NUMBER: _builtins.int
+    DECIDE_TIME_SECONDS_FIELD_NUMBER: _builtins.int
+    kyc_case_id: _builtins.str
+    """Id of the case."""
+    approved: _builtins.bool
+    """Whether the customer was accepted."""
+    risk_level: _builtins.str
+    """Risk: `LOW`, `MEDIUM`, `HIGH`, `PROHIBITED`."""
+    next_review_date: _builtins.str
+    """ISO 8601 date of the next review; empty when refused."""
+    decide_time_seconds: _builtins.int
+    """When, seconds since 1970-01-01 UTC."""
+    @_builtins.property
+    def record_link(self) -> _event_pb2.RecordLink:
+        """The record the case hangs on, and whose record that is."""
+
+    def __init__(
+        self,
+        *,
+        kyc_case_id: _builtins.str = ...,
+        record_link: _event_pb2.RecordLink | None = ...,
+        approved: _builtins.bool = ...,
+        risk_level: _builtins.str = ...,
+        next_review_date: _builtins.str = ...,
+        decide_time_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record_link", b"record_link"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved", b"approved", "decide_time_seconds", b"decide_time_seconds", "kyc_case_id", b"kyc_case_id", "next_review_date", b"next_review_date", "record_link", b"record_link", "risk_level", b"risk_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KycDecided: _TypeAlias = KycDecided  # noqa: Y015
+
+@_typing.final
+class SharingConsentChanged(_message.Message):
+    """State of a consent to share data between institutions. Subject `concord.customer.v1.sharing_consent.changed`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSENT_ID_FIELD_NUMBER: _builtins.int
+    STATE_VERSION_FIELD_NUMBER: _builtins.int
+    RECORD_LINK_FIELD_NUMBER: _builtins.int
+    TO_INSTITUTION_ID_FIELD_NUMBER: _builtins.int
+    PURPOSE_CODE_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_SECONDS_FIELD_NUMBER: _builtins.int
+    END_TIME_SECONDS_FIELD_NUMBER: _builtins.int
+    consent_id: _builtins.str
+    """Id of the consent."""
+    to_institution_id: _builtins.str
+    """Who may see; empty for every institution of the alliance."""
+    purpose_code: _builtins.str
+    """A code of what for."""
+    begin_time_seconds: _builtins.int
+    """From when, seconds since 1970-01-01 UTC."""
+    end_time_seconds: _builtins.int
+    """Until when; 0 without end."""
+    @_builtins.property
+    def state_version(self) -> _event_pb2.StateVersion:
+        """Orders its states."""
+
+    @_builtins.property
+    def record_link(self) -> _event_pb2.RecordLink:
+        """The record the consent hangs on, and whose record that is."""
+
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedScalarFieldContainer[_attribute_pb2.Attribute.ValueType]:
+        """What."""
+
+    def __init__(
+        self,
+        *,
+        consent_id: _builtins.str = ...,
+        state_version: _event_pb2.StateVersion | None = ...,
+        record_link: _event_pb2.RecordLink | None = ...,
+        to_institution_id: _builtins.str = ...,
+        purpose_code: _builtins.str = ...,
+        attributes: _abc.Iterable[_attribute_pb2.Attribute.ValueType] | None = ...,
+        begin_time_seconds: _builtins.int = ...,
+        end_time_seconds: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record_link", b"record_link", "state_version", b"state_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "begin_time_seconds", b"begin_time_seconds", "consent_id", b"consent_id", "end_time_seconds", b"end_time_seconds", "purpose_code", b"purpose_code", "record_link", b"record_link", "state_version", b"state_version", "to_institution_id", b"to_institution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharingConsentChanged: _TypeAlias = SharingConsentChanged  # noqa: Y015
+
+@_typing.final
+class PortfolioChanged(_message.Message):
+    """State of a member of staff's portfolio: who looks after a customer. Subject `concord.customer.v1.portfolio.changed`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTITUTION_ID_FIELD_NUMBER: _builtins.int
+    STAFF_ID_FIELD_NUMBER: _builtins.int
+    RECORD_LINK_FIELD_NUMBER: _builtins.int
+    STATE_VERSION_FIELD_NUMBER: _builtins.int
+    DEPARTMENT_ID_FIELD_NUMBER: _builtins.int
+    ASSIGNED_FIELD_NUMBER: _builtins.int
+    institution_id: _builtins.str
+    """Id of the institution."""
+    staff_id: _builtins.str
+    """Opaque id of the member of staff."""
+    department_id: _builtins.str
+    """Opaque id of the department."""
+    assigned: _builtins.bool
+    """Whether the member of staff still looks after the customer."""
+    @_builtins.property
+    def record_link(self) -> _event_pb2.RecordLink:
+        """The record it hangs on, and whose record that is."""
+
+    @_builtins.property
+    def state_version(self) -> _event_pb2.StateVersion:
+        """Orders its states."""
+
+    def __init__(
+        self,
+        *,
+        institution_id: _builtins.str = ...,
+        staff_id: _builtins.str = ...,
+        record_link: _event_pb2.RecordLink | None = ...,
+        state_version: _event_pb2.StateVersion | None = ...,
+        department_id: _builtins.str = ...,
+        assigned: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record_link", b"record_link", "state_version", b"state_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned", b"assigned", "department_id", b"department_id", "institution_id", b"institution_id", "record_link", b"record_link", "staff_id", b"staff_id", "state_version", b"state_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PortfolioChanged: _TypeAlias = PortfolioChanged  # noqa: Y015
 
 @_typing.final
 class HoldingChanged(_message.Message):

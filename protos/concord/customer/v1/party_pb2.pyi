@@ -20,6 +20,86 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PartyRoleKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PartyRoleKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PartyRoleKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PARTY_ROLE_KIND_UNSPECIFIED: _PartyRoleKind.ValueType  # 0
+    """Not stated."""
+    PARTY_ROLE_KIND_PROSPECT: _PartyRoleKind.ValueType  # 1
+    """Somebody who may become a customer; from birth on."""
+    PARTY_ROLE_KIND_CUSTOMER: _PartyRoleKind.ValueType  # 2
+    """A customer with a holding or contract."""
+    PARTY_ROLE_KIND_GUARANTOR: _PartyRoleKind.ValueType  # 3
+    """Answers for another's debt."""
+    PARTY_ROLE_KIND_BENEFICIAL_OWNER: _PartyRoleKind.ValueType  # 4
+    """Owns or controls an organisation in the end."""
+    PARTY_ROLE_KIND_AUTHORISED_REPRESENTATIVE: _PartyRoleKind.ValueType  # 5
+    """Acts for another by power of attorney."""
+    PARTY_ROLE_KIND_BENEFICIARY: _PartyRoleKind.ValueType  # 6
+    """Receives an insurance benefit."""
+    PARTY_ROLE_KIND_LEGAL_REPRESENTATIVE: _PartyRoleKind.ValueType  # 7
+    """Represents an organisation by law."""
+    PARTY_ROLE_KIND_FORMER_CUSTOMER: _PartyRoleKind.ValueType  # 8
+    """Was a customer."""
+
+class PartyRoleKind(_PartyRoleKind, metaclass=_PartyRoleKindEnumTypeWrapper):
+    """Roles of parties: a party plays a role, it is never "a customer" by itself (FIBO)."""
+
+PARTY_ROLE_KIND_UNSPECIFIED: PartyRoleKind.ValueType  # 0
+"""Not stated."""
+PARTY_ROLE_KIND_PROSPECT: PartyRoleKind.ValueType  # 1
+"""Somebody who may become a customer; from birth on."""
+PARTY_ROLE_KIND_CUSTOMER: PartyRoleKind.ValueType  # 2
+"""A customer with a holding or contract."""
+PARTY_ROLE_KIND_GUARANTOR: PartyRoleKind.ValueType  # 3
+"""Answers for another's debt."""
+PARTY_ROLE_KIND_BENEFICIAL_OWNER: PartyRoleKind.ValueType  # 4
+"""Owns or controls an organisation in the end."""
+PARTY_ROLE_KIND_AUTHORISED_REPRESENTATIVE: PartyRoleKind.ValueType  # 5
+"""Acts for another by power of attorney."""
+PARTY_ROLE_KIND_BENEFICIARY: PartyRoleKind.ValueType  # 6
+"""Receives an insurance benefit."""
+PARTY_ROLE_KIND_LEGAL_REPRESENTATIVE: PartyRoleKind.ValueType  # 7
+"""Represents an organisation by law."""
+PARTY_ROLE_KIND_FORMER_CUSTOMER: PartyRoleKind.ValueType  # 8
+"""Was a customer."""
+Global___PartyRoleKind: _TypeAlias = PartyRoleKind  # noqa: Y015
+
+class _VerificationMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerificationMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VerificationMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERIFICATION_METHOD_UNSPECIFIED: _VerificationMethod.ValueType  # 0
+    """Not stated."""
+    VERIFICATION_METHOD_DOCUMENT_SEEN: _VerificationMethod.ValueType  # 1
+    """The document was seen in person."""
+    VERIFICATION_METHOD_REGISTRY: _VerificationMethod.ValueType  # 2
+    """A public register confirmed it."""
+    VERIFICATION_METHOD_ELECTRONIC: _VerificationMethod.ValueType  # 3
+    """Electronic identification."""
+    VERIFICATION_METHOD_CODE_SENT: _VerificationMethod.ValueType  # 4
+    """The customer answered at the contact point, by a code sent there."""
+
+class VerificationMethod(_VerificationMethod, metaclass=_VerificationMethodEnumTypeWrapper):
+    """Ways to verify."""
+
+VERIFICATION_METHOD_UNSPECIFIED: VerificationMethod.ValueType  # 0
+"""Not stated."""
+VERIFICATION_METHOD_DOCUMENT_SEEN: VerificationMethod.ValueType  # 1
+"""The document was seen in person."""
+VERIFICATION_METHOD_REGISTRY: VerificationMethod.ValueType  # 2
+"""A public register confirmed it."""
+VERIFICATION_METHOD_ELECTRONIC: VerificationMethod.ValueType  # 3
+"""Electronic identification."""
+VERIFICATION_METHOD_CODE_SENT: VerificationMethod.ValueType  # 4
+"""The customer answered at the contact point, by a code sent there."""
+Global___VerificationMethod: _TypeAlias = VerificationMethod  # noqa: Y015
+
 class _IdentifierScheme:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -64,6 +144,42 @@ IDENTIFIER_SCHEME_TAX_NUMBER: IdentifierScheme.ValueType  # 7
 """Tax number."""
 Global___IdentifierScheme: _TypeAlias = IdentifierScheme  # noqa: Y015
 
+class _ContactPointKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ContactPointKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ContactPointKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONTACT_POINT_KIND_UNSPECIFIED: _ContactPointKind.ValueType  # 0
+    """Not stated."""
+    CONTACT_POINT_KIND_MOBILE: _ContactPointKind.ValueType  # 1
+    """Carried along: a mobile telephone."""
+    CONTACT_POINT_KIND_HOME: _ContactPointKind.ValueType  # 2
+    """At home."""
+    CONTACT_POINT_KIND_WORK: _ContactPointKind.ValueType  # 3
+    """At work."""
+    CONTACT_POINT_KIND_MAILING: _ContactPointKind.ValueType  # 4
+    """Where mail is sent."""
+    CONTACT_POINT_KIND_FORMER: _ContactPointKind.ValueType  # 5
+    """No longer used."""
+
+class ContactPointKind(_ContactPointKind, metaclass=_ContactPointKindEnumTypeWrapper):
+    """What a contact point or address is used for."""
+
+CONTACT_POINT_KIND_UNSPECIFIED: ContactPointKind.ValueType  # 0
+"""Not stated."""
+CONTACT_POINT_KIND_MOBILE: ContactPointKind.ValueType  # 1
+"""Carried along: a mobile telephone."""
+CONTACT_POINT_KIND_HOME: ContactPointKind.ValueType  # 2
+"""At home."""
+CONTACT_POINT_KIND_WORK: ContactPointKind.ValueType  # 3
+"""At work."""
+CONTACT_POINT_KIND_MAILING: ContactPointKind.ValueType  # 4
+"""Where mail is sent."""
+CONTACT_POINT_KIND_FORMER: ContactPointKind.ValueType  # 5
+"""No longer used."""
+Global___ContactPointKind: _TypeAlias = ContactPointKind  # noqa: Y015
+
 @_typing.final
 class Party(_message.Message):
     """What one source record says about a party. Empty fields say nothing, and never override another source's value."""
@@ -81,6 +197,12 @@ class Party(_message.Message):
     LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     OCCUPATION_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    EMPLOYMENT_FIELD_NUMBER: _builtins.int
+    DEMOGRAPHICS_FIELD_NUMBER: _builtins.int
+    ADDITIONAL_ADDRESSES_FIELD_NUMBER: _builtins.int
+    VERIFICATIONS_FIELD_NUMBER: _builtins.int
+    VALUE_FLAGS_FIELD_NUMBER: _builtins.int
     party_kind: _attribute_pb2.PartyKind.ValueType
     """Person or organisation."""
     birth_date: _builtins.str
@@ -113,6 +235,30 @@ class Party(_message.Message):
     def postal_address(self) -> Global___PostalAddress:
         """The postal address."""
 
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartyRole]:
+        """Roles the party has at the source."""
+
+    @_builtins.property
+    def employment(self) -> Global___Employment:
+        """Employment."""
+
+    @_builtins.property
+    def demographics(self) -> Global___Demographics:
+        """Demographics."""
+
+    @_builtins.property
+    def additional_addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___PostalAddress]:
+        """Further addresses: work, mailing, former."""
+
+    @_builtins.property
+    def verifications(self) -> _containers.RepeatedCompositeFieldContainer[Global___Verification]:
+        """What the source verified, and how. Counts only for sources that the survivorship policy lets verify."""
+
+    @_builtins.property
+    def value_flags(self) -> _containers.RepeatedCompositeFieldContainer[Global___ValueFlag]:
+        """What failed a check. Set by the platform; such values are kept and believed less."""
+
     def __init__(
         self,
         *,
@@ -127,14 +273,182 @@ class Party(_message.Message):
         language_code: _builtins.str = ...,
         time_zone: _builtins.str = ...,
         occupation: _builtins.str = ...,
+        roles: _abc.Iterable[Global___PartyRole] | None = ...,
+        employment: Global___Employment | None = ...,
+        demographics: Global___Demographics | None = ...,
+        additional_addresses: _abc.Iterable[Global___PostalAddress] | None = ...,
+        verifications: _abc.Iterable[Global___Verification] | None = ...,
+        value_flags: _abc.Iterable[Global___ValueFlag] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["party_name", b"party_name", "postal_address", b"postal_address"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["demographics", b"demographics", "employment", b"employment", "party_name", b"party_name", "postal_address", b"postal_address"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth_date", b"birth_date", "emails", b"emails", "identifiers", b"identifiers", "language_code", b"language_code", "occupation", b"occupation", "party_kind", b"party_kind", "party_name", b"party_name", "phones", b"phones", "postal_address", b"postal_address", "sex", b"sex", "time_zone", b"time_zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_addresses", b"additional_addresses", "birth_date", b"birth_date", "demographics", b"demographics", "emails", b"emails", "employment", b"employment", "identifiers", b"identifiers", "language_code", b"language_code", "occupation", b"occupation", "party_kind", b"party_kind", "party_name", b"party_name", "phones", b"phones", "postal_address", b"postal_address", "roles", b"roles", "sex", b"sex", "time_zone", b"time_zone", "value_flags", b"value_flags", "verifications", b"verifications"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Party: _TypeAlias = Party  # noqa: Y015
+
+@_typing.final
+class PartyRole(_message.Message):
+    """A role a party plays at an institution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    BEGIN_DATE_FIELD_NUMBER: _builtins.int
+    END_DATE_FIELD_NUMBER: _builtins.int
+    kind: Global___PartyRoleKind.ValueType
+    """Which one."""
+    begin_date: _builtins.str
+    """ISO 8601 date from which; empty when not known."""
+    end_date: _builtins.str
+    """ISO 8601 date until which; empty while it lasts."""
+    def __init__(
+        self,
+        *,
+        kind: Global___PartyRoleKind.ValueType = ...,
+        begin_date: _builtins.str = ...,
+        end_date: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_date", b"begin_date", "end_date", b"end_date", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartyRole: _TypeAlias = PartyRole  # noqa: Y015
+
+@_typing.final
+class Employment(_message.Message):
+    """Employment of a person, which moves whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMPLOYER_NAME_FIELD_NUMBER: _builtins.int
+    JOB_TITLE_FIELD_NUMBER: _builtins.int
+    OCCUPATION_CODE_FIELD_NUMBER: _builtins.int
+    INDUSTRY_CODE_FIELD_NUMBER: _builtins.int
+    EMPLOYMENT_STATUS_CODE_FIELD_NUMBER: _builtins.int
+    employer_name: _builtins.str
+    """Name of the employer."""
+    job_title: _builtins.str
+    """Job title, in the source's words."""
+    occupation_code: _builtins.str
+    """ISCO-08 code of the occupation, 1 to 4 digits; checked against the code table."""
+    industry_code: _builtins.str
+    """ISIC Rev. 4 code of the industry; checked against the code table."""
+    employment_status_code: _builtins.str
+    """How the person is employed, a code of the table `employment_status`."""
+    def __init__(
+        self,
+        *,
+        employer_name: _builtins.str = ...,
+        job_title: _builtins.str = ...,
+        occupation_code: _builtins.str = ...,
+        industry_code: _builtins.str = ...,
+        employment_status_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["employer_name", b"employer_name", "employment_status_code", b"employment_status_code", "industry_code", b"industry_code", "job_title", b"job_title", "occupation_code", b"occupation_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Employment: _TypeAlias = Employment  # noqa: Y015
+
+@_typing.final
+class Demographics(_message.Message):
+    """Demographics of a person, which move whole. Codes are checked against code tables."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MARITAL_STATUS_CODE_FIELD_NUMBER: _builtins.int
+    EDUCATION_LEVEL_CODE_FIELD_NUMBER: _builtins.int
+    NATIONALITY_COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    DEPENDANTS_COUNT_FIELD_NUMBER: _builtins.int
+    marital_status_code: _builtins.str
+    """A code of the table `marital_status`."""
+    education_level_code: _builtins.str
+    """A code of the table `education_level` (ISCED 2011)."""
+    nationality_country_code: _builtins.str
+    """ISO 3166-1 alpha-2 code."""
+    dependants_count: _builtins.int
+    """Persons who depend on this one."""
+    def __init__(
+        self,
+        *,
+        marital_status_code: _builtins.str = ...,
+        education_level_code: _builtins.str = ...,
+        nationality_country_code: _builtins.str = ...,
+        dependants_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dependants_count", b"dependants_count", "education_level_code", b"education_level_code", "marital_status_code", b"marital_status_code", "nationality_country_code", b"nationality_country_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Demographics: _TypeAlias = Demographics  # noqa: Y015
+
+@_typing.final
+class Verification(_message.Message):
+    """A source verified an attribute."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    VERIFY_DATE_FIELD_NUMBER: _builtins.int
+    attribute: _attribute_pb2.Attribute.ValueType
+    """The attribute."""
+    method: Global___VerificationMethod.ValueType
+    """How."""
+    verify_date: _builtins.str
+    """ISO 8601 date."""
+    def __init__(
+        self,
+        *,
+        attribute: _attribute_pb2.Attribute.ValueType = ...,
+        method: Global___VerificationMethod.ValueType = ...,
+        verify_date: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "method", b"method", "verify_date", b"verify_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verification: _TypeAlias = Verification  # noqa: Y015
+
+@_typing.final
+class ValueFlag(_message.Message):
+    """A value that failed a check."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """The field, as a path within the party: `identifiers[0].value`."""
+    reason: _builtins.str
+    """The rule, in upper snake case: `CHECK_DIGIT_WRONG`."""
+    description: _builtins.str
+    """What would be right, for people. Holds no value."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "field", b"field", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValueFlag: _TypeAlias = ValueFlag  # noqa: Y015
 
 @_typing.final
 class PartyName(_message.Message):
@@ -146,6 +460,9 @@ class PartyName(_message.Message):
     GIVEN_NAME_FIELD_NUMBER: _builtins.int
     FAMILY_NAME_FIELD_NUMBER: _builtins.int
     LATIN_NAME_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    HAN_SIMPLIFIED_NAME_FIELD_NUMBER: _builtins.int
+    PINYIN_NAME_FIELD_NUMBER: _builtins.int
     full_name: _builtins.str
     """The whole name as written in the source, in any script."""
     given_name: _builtins.str
@@ -154,6 +471,14 @@ class PartyName(_message.Message):
     """Family name, where the source keeps it apart."""
     latin_name: _builtins.str
     """The name in Latin letters, where the source has it."""
+    han_simplified_name: _builtins.str
+    """The Han name in simplified letters. Set by the platform."""
+    pinyin_name: _builtins.str
+    """The Han name in pinyin, family name first, surnames in their surname reading: `shan wei`. Set by the platform."""
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other spellings the source knows: former names, Hong Kong or Taiwan romanisations."""
+
     def __init__(
         self,
         *,
@@ -161,10 +486,13 @@ class PartyName(_message.Message):
         given_name: _builtins.str = ...,
         family_name: _builtins.str = ...,
         latin_name: _builtins.str = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        han_simplified_name: _builtins.str = ...,
+        pinyin_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["family_name", b"family_name", "full_name", b"full_name", "given_name", b"given_name", "latin_name", b"latin_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "family_name", b"family_name", "full_name", b"full_name", "given_name", b"given_name", "han_simplified_name", b"han_simplified_name", "latin_name", b"latin_name", "pinyin_name", b"pinyin_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -180,6 +508,9 @@ class Identifier(_message.Message):
     COUNTRY_CODE_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     VALID_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    VALID_FROM_DATE_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_DATE_FIELD_NUMBER: _builtins.int
     scheme: Global___IdentifierScheme.ValueType
     """The scheme."""
     country_code: _builtins.str
@@ -188,6 +519,12 @@ class Identifier(_message.Message):
     """The number."""
     valid: _builtins.bool
     """Whether the number passes the scheme's own rules. Set by the platform; a failing value is kept and believed less."""
+    issuer: _builtins.str
+    """Who issued it, in the source's words."""
+    valid_from_date: _builtins.str
+    """ISO 8601 date from which it is valid; empty when not known."""
+    valid_until_date: _builtins.str
+    """ISO 8601 date until which it is valid; empty when not known or without end."""
     def __init__(
         self,
         *,
@@ -195,10 +532,13 @@ class Identifier(_message.Message):
         country_code: _builtins.str = ...,
         value: _builtins.str = ...,
         valid: _builtins.bool = ...,
+        issuer: _builtins.str = ...,
+        valid_from_date: _builtins.str = ...,
+        valid_until_date: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "scheme", b"scheme", "valid", b"valid", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "issuer", b"issuer", "scheme", b"scheme", "valid", b"valid", "valid_from_date", b"valid_from_date", "valid_until_date", b"valid_until_date", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,22 +553,26 @@ class Phone(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     COUNTRY_CODE_FIELD_NUMBER: _builtins.int
     VALID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     number: _builtins.str
     """The number; E.164 after standardisation where it can be read."""
     country_code: _builtins.str
     """ISO 3166-1 alpha-2 code of the country assumed for a number without prefix."""
     valid: _builtins.bool
     """Whether the number is a possible one. Set by the platform."""
+    kind: Global___ContactPointKind.ValueType
+    """What it is used for."""
     def __init__(
         self,
         *,
         number: _builtins.str = ...,
         country_code: _builtins.str = ...,
         valid: _builtins.bool = ...,
+        kind: Global___ContactPointKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "number", b"number", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["country_code", b"country_code", "kind", b"kind", "number", b"number", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -242,19 +586,23 @@ class EmailAddress(_message.Message):
 
     ADDRESS_FIELD_NUMBER: _builtins.int
     VALID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     """The address."""
     valid: _builtins.bool
     """Whether the address is well formed. Set by the platform."""
+    kind: Global___ContactPointKind.ValueType
+    """What it is used for."""
     def __init__(
         self,
         *,
         address: _builtins.str = ...,
         valid: _builtins.bool = ...,
+        kind: Global___ContactPointKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "kind", b"kind", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -271,6 +619,7 @@ class PostalAddress(_message.Message):
     ADMINISTRATIVE_AREA_FIELD_NUMBER: _builtins.int
     POSTAL_CODE_FIELD_NUMBER: _builtins.int
     COUNTRY_CODE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     locality: _builtins.str
     """Town or district."""
     administrative_area: _builtins.str
@@ -279,6 +628,8 @@ class PostalAddress(_message.Message):
     """Postal code."""
     country_code: _builtins.str
     """ISO 3166-1 alpha-2 code."""
+    kind: Global___ContactPointKind.ValueType
+    """What it is used for."""
     @_builtins.property
     def address_lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Street, house number, building, as lines."""
@@ -291,10 +642,11 @@ class PostalAddress(_message.Message):
         administrative_area: _builtins.str = ...,
         postal_code: _builtins.str = ...,
         country_code: _builtins.str = ...,
+        kind: Global___ContactPointKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address_lines", b"address_lines", "administrative_area", b"administrative_area", "country_code", b"country_code", "locality", b"locality", "postal_code", b"postal_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address_lines", b"address_lines", "administrative_area", b"administrative_area", "country_code", b"country_code", "kind", b"kind", "locality", b"locality", "postal_code", b"postal_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

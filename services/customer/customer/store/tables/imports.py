@@ -1,0 +1,1 @@
+"""Bulk imports: files, staging, rejected rows."""

@@ -1,0 +1,1 @@
+"""KYC: cases, checklists, evidence, screening."""

@@ -1,0 +1,1 @@
+"""Match models, rematch runs and rejected pairs."""

@@ -1,0 +1,1 @@
+"""Relationships, staff and portfolios."""

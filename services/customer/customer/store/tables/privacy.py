@@ -1,0 +1,1 @@
+"""Consents, the audit trail, restriction and erasure."""

@@ -1,0 +1,1 @@
+"""Survivorship policies, pins, and the quality of customers."""
