@@ -1,14 +1,17 @@
 """The tables of the customer master.
 
-Personal values stand in three columns only: `source_records.payload` (what a source said), `records.party` (the same,
-standardised) and `name_tokens.token`. Everything else is codes, opaque ids and keyed hashes.
+Personal values stand in three columns only, encrypted under a data key of their record: `source_records.payload` (what a source
+said), `source_records.party` and `records.party` (the same, standardised). Everything else is codes, opaque ids and keyed hashes.
 """
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Date,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -20,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    false,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
@@ -64,63 +68,100 @@ customers = Table(
     Column("create_time", INSTANT, nullable=False),
     Column("update_time", INSTANT, nullable=False),
     Column("merged_into", Uuid, ForeignKey("customers.customer_id")),
+    Column(
+        "restricted", Boolean, nullable=False, server_default=false(), comment="kept for retention only; nothing else is done"
+    ),
 )
 
+# No foreign keys on the large tables: what they name was found or made in the same transaction, and checking each row would
+# double the cost of a bulk load.
 records = Table(
     "records",
     metadata,
     Column("record_id", Uuid, primary_key=True),
-    Column("source_system_number", Integer, ForeignKey("source_systems.source_system_number"), nullable=False),
+    Column("source_system_number", Integer, nullable=False),
     Column("source_key", LargeBinary, nullable=False, comment="keyed hash of the source's own key"),
     Column("institution_id", Text, nullable=False, comment="of the source system; here for the indexes"),
-    Column("customer_id", Uuid, ForeignKey("customers.customer_id"), nullable=False, comment="the one live link"),
+    Column("customer_id", Uuid, nullable=False, comment="the one live link"),
     Column("link_version", BigInteger, nullable=False, comment="orders the links of this record"),
+    Column("link_origin", SmallInteger, nullable=False, comment="1 automatic, 2 manual"),
     Column("resolution_reason", SmallInteger, nullable=False),
     Column("state_number", Integer, nullable=False, comment="the present state in source_records"),
+    Column("statements_count", Integer, nullable=False, comment="the last number given to a state or sighting"),
     Column("content_hash", LargeBinary, nullable=False, comment="keyed"),
     Column("observe_time", INSTANT, nullable=False, comment="when this was last seen"),
-    Column("party", LargeBinary, nullable=False, comment="PERSONAL: standardised Party"),
+    Column("party", LargeBinary, nullable=False, comment="PERSONAL, encrypted: standardised Party"),
+    Column("pinned_attributes", ARRAY(SmallInteger), nullable=False, comment="attributes for which this record's value wins"),
+    Column("blocking_keys", ARRAY(BigInteger), nullable=False, comment="the keys of its rows in blocking_keys"),
+    Column(
+        "lookup_keys", ARRAY(BigInteger), nullable=False, comment="what it is searched by, hashed under the institution's key"
+    ),
     Column("create_time", INSTANT, nullable=False),
     Column("update_time", INSTANT, nullable=False),
     UniqueConstraint("source_system_number", "source_key"),
 )
 Index("records_customer", records.c.customer_id)
 Index("records_institution_customer", records.c.institution_id, records.c.customer_id)
+Index("records_lookup_keys", records.c.lookup_keys, postgresql_using="gin", postgresql_with={"gin_pending_list_limit": "1024"})
 
 source_records = Table(
     "source_records",
     metadata,
-    Column("record_id", Uuid, ForeignKey("records.record_id"), primary_key=True),
-    Column("state_number", Integer, primary_key=True),
+    Column("record_id", Uuid, primary_key=True),
+    Column("state_number", Integer, primary_key=True, comment="the order of arrival among states and sightings"),
+    Column("institution_id", Text, nullable=False),
     Column("content_hash", LargeBinary, nullable=False, comment="keyed"),
     Column("observe_time", INSTANT, nullable=False),
     Column("recorded_at", INSTANT, nullable=False),
-    Column("payload", LargeBinary, nullable=False, comment="PERSONAL: SourceRecord as sent"),
-    comment="every content a source ever stated; rows are never changed",
+    Column("payload", LargeBinary, nullable=False, comment="PERSONAL, encrypted: SourceRecord as sent"),
+    Column("party", LargeBinary, nullable=False, comment="PERSONAL, encrypted: standardised Party"),
+    comment="every state a source ever stated, late ones too; rows are never changed",
 )
 
-documents = Table(
-    "documents",
+record_sightings = Table(
+    "record_sightings",
     metadata,
-    Column("document_key", LargeBinary, primary_key=True, comment="keyed hash of a valid document"),
-    comment="one row to lock for each document, so that two ingests of one new person meet",
+    Column("record_id", Uuid, primary_key=True),
+    Column("sighting_number", Integer, primary_key=True, comment="the order of arrival among states and sightings"),
+    Column("state_number", Integer, nullable=False, comment="the state seen again"),
+    Column("observe_time", INSTANT, nullable=False),
+    Column("recorded_at", INSTANT, nullable=False),
 )
 
-record_keys = Table(
-    "record_keys",
+links = Table(
+    "links",
     metadata,
-    Column("key", LargeBinary, primary_key=True, comment="keyed hash of a document, number, phone or e-mail"),
-    Column("record_id", Uuid, ForeignKey("records.record_id"), primary_key=True),
+    Column("record_id", Uuid, primary_key=True),
+    Column("link_version", BigInteger, primary_key=True),
+    Column("customer_id", Uuid, nullable=False),
+    Column("origin", SmallInteger, nullable=False, comment="1 automatic, 2 manual"),
+    Column("reason", SmallInteger, nullable=False),
+    Column("model_version", Text, nullable=False, comment="of the match model that decided; empty for none"),
+    Column("weight_bits", Double, comment="how strongly the model was convinced"),
+    Column("explanation", LargeBinary, nullable=False, comment="attributes, levels and bits; no values"),
+    Column("recorded_at", INSTANT, nullable=False),
+    Column("superseded_at", INSTANT),
+    Column("decided_by", Text, nullable=False, comment="opaque id of who decided by hand; empty for the platform"),
+    comment="to which customer a record belonged from when to when",
 )
-Index("record_keys_record", record_keys.c.record_id)
+Index("links_live", links.c.record_id, unique=True, postgresql_where=links.c.superseded_at.is_(None))
+Index("links_customer", links.c.customer_id)
 
-name_tokens = Table(
-    "name_tokens",
+blocking_keys = Table(
+    "blocking_keys",
     metadata,
-    Column("record_id", Uuid, ForeignKey("records.record_id"), primary_key=True),
-    Column("token", Text, primary_key=True, comment="PERSONAL: a folded word of a name"),
+    Column(
+        "key", BigInteger, primary_key=True, autoincrement=False, comment="hashed under the alliance's key, for matching only"
+    ),
+    Column("record_id", Uuid, primary_key=True),
 )
-Index("name_tokens_prefix", name_tokens.c.token, postgresql_ops={"token": "text_pattern_ops"})
+
+match_stripes = Table(
+    "match_stripes",
+    metadata,
+    Column("stripe", Integer, primary_key=True, autoincrement=False, comment="a blocking key modulo their number"),
+    comment="rows to lock, so that two ingests of one new person meet",
+)
 
 holdings = Table(
     "holdings",
