@@ -22,22 +22,24 @@ def alembic() -> int:
         state.make()
         state.make_keys(SERVICES)
         psql = [str(server.install / "bin/psql"), "-qX", "-d", server.url(), "-v", "ON_ERROR_STOP=1"]
-        for service in SERVICES:
-            subprocess.run([*psql, "-c", f"create database {service}"], check=True)
+        for database in (*SERVICES, "customer_keys"):
+            subprocess.run([*psql, "-c", f"create database {database}"], check=True)
         with ThreadPoolExecutor() as pool:
-            outcomes = list(pool.map(lambda service: _check(service, server.url(service), state), SERVICES))
+            outcomes = list(pool.map(lambda service: _check(service, server, state), SERVICES))
     for service, problem in zip(SERVICES, outcomes, strict=True):
         print(f"{service}: {problem or 'the migrations make the tables that the code declares'}")
     return sum(1 for problem in outcomes if problem)
 
 
-def _check(service: str, database_url: str, state: State) -> str:
+def _check(service: str, server: postgres.Postgres, state: State) -> str:
     """What is wrong with a service's migrations, or an empty text."""
     if importlib.util.find_spec(f"{service}.__main__") is None:
         return f"has no {service}/__main__.py"
-    told = {"CONCORD_DATABASE_URL": database_url, "CONCORD_IDENTITY_KEYS": str(state.identities)}
+    told = {"CONCORD_DATABASE_URL": server.url(service), "CONCORD_IDENTITY_KEYS": str(state.identities)}
     told["CONCORD_IDENTITY_PRIVATE_KEY"] = str(state.private_key(service))
     told["CONCORD_CUSTOMER_INDEX_KEY"] = str(state.index_key)
+    told["CONCORD_CUSTOMER_ROOT_KEY"] = str(state.root_key)
+    told["CONCORD_CUSTOMER_KEYS_URL"] = server.url("customer_keys")
     for arguments in (["migrate"], ["migrate", "--check"]):
         done = subprocess.run(
             [sys.executable, "-m", service, *arguments],

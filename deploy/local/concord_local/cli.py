@@ -84,6 +84,7 @@ def main() -> None:
       CONCORD_HTTP_LISTEN             where the gateway listens, 127.0.0.1:8080
       CONCORD_STATE                   the folder for data and logs, .concord in the project
       CONCORD_<SERVICE>_DATABASE_URL  use these databases (all five: customer, rating, campaign, contact, loyalty)
+      CONCORD_CUSTOMER_KEYS_URL       and with them this one, for the keys of the customer master
       CONCORD_NATS_URL                use this NATS server
       CONCORD_LOG_LEVEL, CONCORD_TRACE_RATIO, OTEL_EXPORTER_OTLP_ENDPOINT and the services' own are passed on
     """

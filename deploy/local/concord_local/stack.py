@@ -19,6 +19,11 @@ from concord_local.state import State
 
 SERVICES = ("customer", "rating", "campaign", "contact", "loyalty")
 SIGNERS = ("gateway", *SERVICES)
+KEYS = "customer-keys"
+"""The customer master's key store: a database of its own."""
+DATABASES = {**{service: f"CONCORD_{service.upper()}_DATABASE_URL" for service in SERVICES}, KEYS: "CONCORD_CUSTOMER_KEYS_URL"}
+VIEWER_ROLE = "concord_customer_viewer"
+"""Reads of the customer master for an institution run as this role, under row-level security; nobody logs in with it."""
 HTTP_LISTEN = "127.0.0.1:8080"
 AUDIENCE = "concord"
 CALLER_KINDS = ("channel", "partner", "staff", "operator")
@@ -31,23 +36,22 @@ PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 @dataclass(frozen=True)
 class External:
-    """Servers that are there already, by the service's name; None where the platform starts its own."""
+    """Servers that are there already, by the database's name; None where the platform starts its own."""
 
     databases: Mapping[str, str] | None
     nats: str | None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "External":
-        """Reads CONCORD_<SERVICE>_DATABASE_URL and CONCORD_NATS_URL. Raises Trouble for some of the five only."""
-        names = {service: f"CONCORD_{service.upper()}_DATABASE_URL" for service in SERVICES}
-        databases = {service: environment[name] for service, name in names.items() if environment.get(name)}
-        missing = [names[service] for service in SERVICES if service not in databases]
+        """Reads the addresses of the databases and CONCORD_NATS_URL. Raises Trouble for some of the six only."""
+        databases = {database: environment[name] for database, name in DATABASES.items() if environment.get(name)}
+        missing = [name for database, name in DATABASES.items() if database not in databases]
         if databases and missing:
-            raise system.Trouble(f"set {', '.join(missing)} too, or none of the five; they cannot be mixed")
-        for service, url in databases.items():
+            raise system.Trouble(f"set {', '.join(missing)} too, or none of the six; they cannot be mixed")
+        for database, url in databases.items():
             if not url.startswith(("postgresql://", "postgres://")):
                 right = "postgresql://user:password@host:port/database"
-                raise system.Trouble(f"{names[service]} is not the address of a PostgreSQL database; right would be {right}")
+                raise system.Trouble(f"{DATABASES[database]} is not the address of a PostgreSQL database; right would be {right}")
         return cls(databases or None, environment.get("CONCORD_NATS_URL"))
 
 
@@ -79,7 +83,7 @@ class Stack:
         """Reads ports and passwords from the state folder, making what is missing; `anew` replaces ports that are taken."""
         self.state.make()
         self.passwords = self.state.passwords(
-            ["postgres", *(f"postgres-{s}" for s in SERVICES), *(f"nats-{s}" for s in SERVICES)]
+            ["postgres", *(f"postgres-{d}" for d in DATABASES), *(f"nats-{s}" for s in SERVICES)]
         )
         wanted = ["postgres", "nats", "nats-monitor", "issuer", "gateway-metrics"]
         wanted += [f"{service}-{what}" for service in SERVICES for what in ("grpc", "metrics")]
@@ -95,11 +99,12 @@ class Stack:
 
     # ---- what each program is told
 
-    def database_url(self, service: str) -> str:
-        """The address of a service's database, with its own role and password."""
+    def database_url(self, name: str) -> str:
+        """The address of a service's database, or of the key store, with its own role and password."""
         if self.postgres is None:
-            return (self.external.databases or {})[service]
-        return self.postgres.url(service, service, self.passwords[f"postgres-{service}"])
+            return (self.external.databases or {})[name]
+        role = name.replace("-", "_")
+        return self.postgres.url(role, role, self.passwords[f"postgres-{name}"])
 
     def nats_url(self, service: str) -> str:
         """The address of NATS with the service's own user."""
@@ -112,7 +117,7 @@ class Stack:
         """
         told = {name: value for name, value in self.given.items() if name in PASSED_ON}
         told |= {name: value for name, value in self.given.items() if name.startswith(("CONCORD_", "OTEL_"))}
-        for ours in ("CONCORD_STATE", *(f"CONCORD_{service.upper()}_DATABASE_URL" for service in SERVICES)):
+        for ours in ("CONCORD_STATE", *DATABASES.values()):
             told.pop(ours, None)
         for service in SERVICES:
             told[f"CONCORD_TARGET_{service.upper()}"] = f"{system.LOOPBACK}:{self.ports[f'{service}-grpc']}"
@@ -130,6 +135,8 @@ class Stack:
             told["CONCORD_GRPC_LISTEN"] = told[f"CONCORD_TARGET_{signer.upper()}"]
         if signer == "customer":
             told.setdefault("CONCORD_CUSTOMER_INDEX_KEY", str(self.state.index_key))
+            told.setdefault("CONCORD_CUSTOMER_ROOT_KEY", str(self.state.root_key))
+            told["CONCORD_CUSTOMER_KEYS_URL"] = self.database_url(KEYS)
         return told | {"CONCORD_DATABASE_URL": self.database_url(signer), "CONCORD_NATS_URL": self.nats_url(signer)}
 
     def psql(self, service: str) -> tuple[list[str], dict[str, str]]:
@@ -184,20 +191,24 @@ class Stack:
         )
 
     async def _make_databases(self) -> None:
-        """One role and one database a service; no role may enter another's database."""
+        """One role for each database; no role may enter another's."""
         assert self.postgres is not None
         connection = await asyncpg.connect(self.postgres.url())
         try:
             present = {row["datname"] for row in await connection.fetch("select datname from pg_database")}
             roles = {row["rolname"] for row in await connection.fetch("select rolname from pg_roles")}
-            for service in SERVICES:
-                verb = "alter" if service in roles else "create"
-                secret = self.passwords[f"postgres-{service}"]  # letters, digits, - and _ only
+            for name in DATABASES:
+                role = name.replace("-", "_")
+                verb = "alter" if role in roles else "create"
+                secret = self.passwords[f"postgres-{name}"]  # letters, digits, - and _ only
                 limit = f"connection limit {CONNECTIONS_OF_A_SERVICE_MAX}"
-                await connection.execute(f"{verb} role {service} login {limit} password '{secret}'")
-                if service not in present:
-                    await connection.execute(f"create database {service} owner {service}")
-                await connection.execute(f"revoke connect, temporary on database {service} from public")
+                await connection.execute(f"{verb} role {role} login {limit} password '{secret}'")
+                if role not in present:
+                    await connection.execute(f"create database {role} owner {role}")
+                await connection.execute(f"revoke connect, temporary on database {role} from public")
+            if VIEWER_ROLE not in roles:
+                await connection.execute(f"create role {VIEWER_ROLE} nologin")
+            await connection.execute(f"grant {VIEWER_ROLE} to customer")
             await connection.execute("revoke connect, temporary on database postgres from public")
         finally:
             await connection.close()

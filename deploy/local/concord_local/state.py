@@ -15,7 +15,7 @@ from concord_local.nats import password
 
 IDENTITY_ALGORITHM = "Ed25519"
 ISSUER_ALGORITHM = "ES256"
-INDEX_KEY_BYTES = 32
+KEY_BYTES = 32
 
 
 def project() -> Path:
@@ -100,8 +100,9 @@ class State:
         if not self.private_key("issuer").exists():
             signer = ECKey.generate_key("P-256", {"kid": "issuer-1", "alg": ISSUER_ALGORITHM, "use": "sig"})
             system.write_private(self.private_key("issuer"), json.dumps(signer.as_dict(private=True)))
-        if not self.index_key.exists():
-            system.write_private(self.index_key, secrets.token_hex(INDEX_KEY_BYTES))
+        for path in (self.index_key, self.root_key):
+            if not path.exists():
+                system.write_private(path, secrets.token_hex(KEY_BYTES))
         issuer = ECKey.import_key(json.loads(self.private_key("issuer").read_text()))
         system.write_private(self.issuer_keys, json.dumps({"keys": [issuer.as_dict(private=False)]}))
 
@@ -113,6 +114,11 @@ class State:
     def index_key(self) -> Path:
         """The file with the key of the customer master's search keys; without it nothing that is stored is found again."""
         return self.keys / "customer-index.hex"
+
+    @property
+    def root_key(self) -> Path:
+        """The file with the key that wraps the customer master's data keys; without it no record can be read."""
+        return self.keys / "customer-root.hex"
 
     @property
     def identities(self) -> Path:

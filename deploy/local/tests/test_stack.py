@@ -10,9 +10,9 @@ import pytest
 from concord_local import stack as stacks
 from concord_local import state as states
 from concord_local import system
-from concord_local.stack import SERVICES, Stack
+from concord_local.stack import DATABASES, SERVICES, Stack
 
-OURS = {f"CONCORD_{service.upper()}_DATABASE_URL": f"postgresql://u:p@db.example:5432/{service}" for service in SERVICES}
+OURS = {variable: f"postgresql://u:p@db.example:5432/{database}" for database, variable in DATABASES.items()}
 
 
 @pytest.fixture
@@ -40,6 +40,13 @@ def test_a_service_is_told_its_own_database_and_where_the_others_are(stack):
     assert told["CONCORD_IDENTITY_PRIVATE_KEY"].endswith("keys/loyalty.json")
     secrets_of_others = [password for name, password in stack.passwords.items() if not name.endswith("-loyalty")]
     assert not any(secret in " ".join(told.values()) for secret in secrets_of_others)
+
+
+def test_only_the_customer_master_is_told_of_the_key_store(stack):
+    told = stack.environment("customer")
+    assert told["CONCORD_CUSTOMER_KEYS_URL"].startswith("postgresql://customer_keys:")
+    assert told["CONCORD_CUSTOMER_ROOT_KEY"].endswith("keys/customer-root.hex")
+    assert not any(name.startswith("CONCORD_CUSTOMER_") for name in stack.environment("loyalty"))
 
 
 def test_a_command_beside_the_service_listens_nowhere(stack):
@@ -77,7 +84,7 @@ def test_external_servers_are_used_instead_of_own_ones(state):
     assert "CONCORD_LOYALTY_DATABASE_URL" not in told
 
 
-def test_some_of_the_five_databases_are_refused_with_the_missing_ones(state):
+def test_some_of_the_six_databases_are_refused_with_the_missing_ones(state):
     given = {name: url for name, url in OURS.items() if "RATING" not in name}
     with pytest.raises(system.Trouble, match="set CONCORD_RATING_DATABASE_URL too"):
         Stack(state, given)

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from concord_local import nats, postgres, system
-from concord_local.stack import SERVICES, Stack
+from concord_local.stack import DATABASES, SERVICES, Stack
 
 # `python -m customer` in a program's run folder finds these first.
 SERVICE = """
@@ -184,7 +184,7 @@ def test_a_taken_port_is_one_line(concord):
 
 def test_servers_that_are_there_already_are_used(concord, state):
     with postgres.temporary() as database, nats.temporary() as bus:
-        theirs = {f"CONCORD_{service.upper()}_DATABASE_URL": database.url("postgres") for service in SERVICES}
+        theirs = {variable: database.url("postgres") for variable in DATABASES.values()}
         theirs["CONCORD_NATS_URL"] = bus.url()
         started = concord("up", "-d", **theirs)
         assert started.returncode == 0, started.stderr

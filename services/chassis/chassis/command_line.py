@@ -3,7 +3,8 @@
 import argparse
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,19 @@ EXIT_STATUS_FAILED = 1
 
 
 @dataclass(frozen=True)
+class FurtherDatabase:
+    """A database beside the service's own, with migrations of its own.
+
+    Args:
+        setting: the field of the settings that holds its address.
+        migrations: where alembic finds its scripts, `package:folder`.
+    """
+
+    setting: str
+    migrations: str
+
+
+@dataclass(frozen=True)
 class ServiceDefinition:
     """A service, before anything is connected.
 
@@ -33,6 +47,7 @@ class ServiceDefinition:
         projections: tables that `rebuild` may empty, because their owners can fill them again.
         pause: work that rests from a rebuild until every owner has said all.
         script_location: where alembic finds the migrations; None means `<name>:migrations`.
+        further_databases: what `migrate` and `serve` look after beside its own database.
     """
 
     name: str
@@ -43,6 +58,7 @@ class ServiceDefinition:
     projections: Sequence[str] = ()
     pause: Pause | None = None
     script_location: str | None = None
+    further_databases: Sequence[FurtherDatabase] = ()
 
     @property
     def migrations(self) -> str:
@@ -110,15 +126,31 @@ def _instant(text: str) -> datetime:
 
 async def _serve(service: ServiceDefinition, settings: Any, options: argparse.Namespace) -> None:
     await migrations.require_current(service.migrations, settings.database_url)
+    for further in service.further_databases:
+        with _named(further):
+            await migrations.require_current(further.migrations, getattr(settings, further.setting))
     await serve(await service.build(settings))
 
 
+@contextmanager
+def _named(further: FurtherDatabase) -> Iterator[None]:
+    """Says which database it is that cannot be reached."""
+    variable = f"{config.PREFIX}{further.setting.upper()}"
+    try:
+        yield
+    except (OSError, asyncpg.PostgresConnectionError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+        raise LookupError(f"{variable}: the database cannot be reached ({type(error).__name__}); is it running?") from None
+    except asyncpg.InvalidCatalogNameError:
+        raise LookupError(f"{variable}: there is no such database; create it first") from None
+
+
 async def _migrate(service: ServiceDefinition, settings: Any, options: argparse.Namespace) -> None:
-    if options.check:
-        await migrations.check(service.migrations, settings.database_url)
-        return
-    await migrations.migrate(service.migrations, settings.database_url)
-    if options.restored:
+    bring = migrations.check if options.check else migrations.migrate
+    await bring(service.migrations, settings.database_url)
+    for further in service.further_databases:
+        with _named(further):
+            await bring(further.migrations, getattr(settings, further.setting))
+    if options.restored and not options.check:
         _say(f"the epoch is now {await migrations.restored(settings.database_url)}")
 
 
@@ -190,6 +222,8 @@ async def _dead_letters(service: ServiceDefinition, settings: Any, options: argp
 async def _close(application: Application) -> None:
     for channel in application.channels:
         await channel.close()
+    for close in application.closing:
+        await close()
     await application.database.close()
 
 

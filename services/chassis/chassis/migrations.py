@@ -102,7 +102,8 @@ async def migrate(script_location: str, url: str) -> None:
         except MigrationsPending:
             await _upgrade(connection, script_location, url)
         # Outside the upgrade: a kill between the two must not leave a database without its epoch.
-        await connection.execute("INSERT INTO database_epoch (singleton, epoch) VALUES (1, 1) ON CONFLICT DO NOTHING")
+        if await connection.fetchval("SELECT to_regclass('database_epoch')"):  # a further database publishes nothing and has none
+            await connection.execute("INSERT INTO database_epoch (singleton, epoch) VALUES (1, 1) ON CONFLICT DO NOTHING")
     finally:
         await connection.close()
 

@@ -60,6 +60,7 @@ class Application:
         consumers: what it folds.
         background: async callables that run until cancelled, started again with back-off when they fail or return.
         channels: to other services; closed at the end.
+        closing: what else is to be closed at the end, before the database.
         bus_enabled: False runs neither relay nor consumers (tests).
     """
 
@@ -71,6 +72,7 @@ class Application:
     consumers: Sequence[Subscription] = ()
     background: Sequence[Background] = ()
     channels: Sequence[grpc.aio.Channel] = ()
+    closing: Sequence[Background] = ()
     tokens: InternalTokens | None = None
     bus_enabled: bool = True
 
@@ -167,6 +169,8 @@ class Server:
         if self._bus is not None:
             with contextlib.suppress(Exception):  # it may be gone already
                 await self._bus.client.close()
+        for close in app.closing:
+            await close()
         await app.database.close()
 
 

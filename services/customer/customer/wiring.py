@@ -1,6 +1,6 @@
 """Puts the customer master together; the only composition root."""
 
-from chassis.command_line import ServiceDefinition
+from chassis.command_line import FurtherDatabase, ServiceDefinition
 from chassis.database import Database
 from chassis.server import Application
 from chassis.unit_of_work import Commands
@@ -14,12 +14,14 @@ from customer.rpc.customer_service import CustomerServicer
 from customer.rpc.institution_service import InstitutionServicer
 from customer.rpc.intake_service import IntakeServicer
 from customer.store.tables import metadata
+from customer.store.vault import Vault
 
 
 async def build(settings: Settings) -> Application:
     """The service, connected to its database."""
     database = await Database.connect(settings.database_url, settings.database_connections_max)
     commands = Commands(database)
+    vault = await Vault.connect(settings.customer_keys_url, settings.root_key)
     index = BlindIndex(settings.index_key)
     return Application(
         name="customer",
@@ -31,7 +33,15 @@ async def build(settings: Settings) -> Application:
             (add_IntakeServiceServicer_to_server, IntakeServicer(database, commands, index)),
             (add_CustomerServiceServicer_to_server, CustomerServicer(database, index)),
         ],
+        closing=[vault.close],
     )
 
 
-SERVICE = ServiceDefinition(name="customer", settings=Settings, build=build, metadata=metadata, republishers=REPUBLISHERS)
+SERVICE = ServiceDefinition(
+    name="customer",
+    settings=Settings,
+    build=build,
+    metadata=metadata,
+    republishers=REPUBLISHERS,
+    further_databases=[FurtherDatabase("customer_keys_url", "customer:vault_migrations")],
+)

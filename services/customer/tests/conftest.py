@@ -7,9 +7,11 @@ import pytest
 import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from chassis import migrations
 from chassis.command_line import ServiceDefinition
 from chassis.identity import PrincipalKind
 from chassis.testing import Running
+from chassis.testing.fixtures import execute, in_thread
 from concord.customer.v1 import customer_service_pb2 as customer_pb
 from concord.customer.v1 import institution_service_pb2 as institution_pb
 from concord.customer.v1 import intake_service_pb2 as intake_pb
@@ -18,6 +20,7 @@ from concord.customer.v1.institution_service_pb2_grpc import InstitutionServiceS
 from concord.customer.v1.intake_service_pb2_grpc import IntakeServiceStub
 
 os.environ["CONCORD_CUSTOMER_INDEX_KEY"] = "5e" * 32
+os.environ["CONCORD_CUSTOMER_ROOT_KEY"] = "7a" * 32
 
 from customer.wiring import SERVICE
 
@@ -129,6 +132,21 @@ class Master:
                 request_id=self.request_id(),
             )
         )
+
+
+@pytest.fixture(scope="session")
+def keys_url(postgres_server: Any) -> str:
+    """The key store of all tests: ids are new everywhere, so that they can share it."""
+    in_thread(execute(postgres_server.url(), "CREATE DATABASE customer_keys"))
+    url: str = postgres_server.url("customer_keys")
+    in_thread(migrations.migrate("customer:vault_migrations", url))
+    return url
+
+
+@pytest.fixture
+def database_url(database_url: str, keys_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("CONCORD_CUSTOMER_KEYS_URL", keys_url)
+    return database_url
 
 
 @pytest_asyncio.fixture

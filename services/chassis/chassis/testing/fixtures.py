@@ -61,7 +61,7 @@ def template_database(postgres_server: postgres.Postgres, service: ServiceDefini
     """
     if service.name not in template_databases:
         name = f"template_{service.name}"
-        in_thread(_execute(postgres_server.url(), f"CREATE DATABASE {name}"))
+        in_thread(execute(postgres_server.url(), f"CREATE DATABASE {name}"))
         in_thread(migrations.migrate(service.migrations, postgres_server.url(name)))
         template_databases[service.name] = name
     return template_databases[service.name]
@@ -71,9 +71,9 @@ def template_database(postgres_server: postgres.Postgres, service: ServiceDefini
 def database_url(postgres_server: postgres.Postgres, template_database: str) -> Iterator[str]:
     """A fresh, migrated database for one test."""
     name = f"test_{new_id().hex}"
-    in_thread(_execute(postgres_server.url(), f"CREATE DATABASE {name} TEMPLATE {template_database}"))
+    in_thread(execute(postgres_server.url(), f"CREATE DATABASE {name} TEMPLATE {template_database}"))
     yield postgres_server.url(name)
-    in_thread(_execute(postgres_server.url(), f"DROP DATABASE {name} WITH (FORCE)"))
+    in_thread(execute(postgres_server.url(), f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest_asyncio.fixture
@@ -137,7 +137,8 @@ async def _delete_streams(settings: Settings) -> None:
     await connected.client.close()
 
 
-async def _execute(url: str, statement: str) -> None:
+async def execute(url: str, statement: str) -> None:
+    """Runs one statement on a connection of its own."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(statement)

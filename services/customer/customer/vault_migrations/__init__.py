@@ -1,0 +1,1 @@
+"""Alembic migrations of the key store, a database of its own."""
