@@ -2,6 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "202611240100"
 down_revision = "202611232144"
@@ -54,10 +55,10 @@ def _create_records() -> None:
         sa.Column("observe_time", INSTANT, nullable=False, comment="when this was last seen"),
         sa.Column("party", sa.LargeBinary(), nullable=False, comment="PERSONAL, encrypted: standardised Party"),
         sa.Column(
-            "pinned_attributes",
-            sa.ARRAY(sa.SmallInteger()),
-            nullable=False,
-            comment="attributes for which this record's value wins",
+            "pins",
+            postgresql.JSONB(),
+            nullable=True,
+            comment="when each attribute was pinned to this record, by attribute number; null for none",
         ),
         sa.Column("blocking_keys", sa.ARRAY(sa.BigInteger()), nullable=False, comment="the keys of its rows in blocking_keys"),
         sa.Column(

@@ -91,7 +91,7 @@ records = Table(
     Column("content_hash", LargeBinary, nullable=False, comment="keyed"),
     Column("observe_time", INSTANT, nullable=False, comment="when this was last seen"),
     Column("party", LargeBinary, nullable=False, comment="PERSONAL, encrypted: standardised Party"),
-    Column("pinned_attributes", ARRAY(SmallInteger), nullable=False, comment="attributes for which this record's value wins"),
+    Column("pins", JSONB, comment="when each attribute was pinned to this record, by attribute number; null for none"),
     Column("blocking_keys", ARRAY(BigInteger), nullable=False, comment="the keys of its rows in blocking_keys"),
     Column(
         "lookup_keys", ARRAY(BigInteger), nullable=False, comment="what it is searched by, hashed under the institution's key"
