@@ -14,6 +14,7 @@ from concord.customer.v1.attribute_pb2 import Attribute as ProtoAttribute
 from concord.customer.v1.attribute_pb2 import PartyKind, Sex
 from customer.domain.golden import golden
 from customer.domain.intake import activity_id as activity_id_of
+from customer.domain.kyc import RiskLevel
 from customer.domain.vocabulary import Attribute
 from customer.messages import view
 from customer.store.customers import CustomerRow
@@ -25,6 +26,7 @@ CUSTOMER_UPDATED = "concord.customer.v1.customer.updated"
 RECORDS_MOVED = "concord.customer.v1.customer.records_moved"
 HOLDING_CHANGED = "concord.customer.v1.holding.changed"
 ACTIVITY_RECORDED = "concord.customer.v1.activity.recorded"
+KYC_DECIDED = "concord.customer.v1.kyc.decided"
 
 
 def institution_changed(row: Any, epoch: int) -> Event:
@@ -147,3 +149,17 @@ def activity_recorded(
     if detail.WhichOneof("kind") == "reversal":
         message.reversed_activity_id = str(activity_id_of(source_system, detail.reversal.source_activity_key))
     return Event(ACTIVITY_RECORDED, aggregate_id=str(activity_id), message=message, event_id=activity_id, occurred_at=occurred_at)
+
+
+def kyc_decided(case: Any, link_version: int, epoch: int) -> Event:
+    """A KYC case was decided; `case` is its row with the customer it belongs to. A fact."""
+    message = pb.KycDecided(
+        kyc_case_id=str(case["case_id"]),
+        record_link=record_link(case["record_id"], case["institution_id"], case["customer_id"], link_version, epoch),
+        approved=case["next_review_date"] is not None,
+        risk_level=RiskLevel(case["risk_level"]).name,
+        next_review_date=case["next_review_date"].isoformat() if case["next_review_date"] else "",
+        decide_time_seconds=int(case["decide_time"].timestamp()),
+    )
+    case_id = case["case_id"]
+    return Event(KYC_DECIDED, aggregate_id=str(case_id), message=message, event_id=case_id, occurred_at=case["decide_time"])

@@ -213,7 +213,7 @@ class KycCase(_message.Message):
     standard_version: _builtins.str
     """The version of the standard it follows."""
     risk_level: Global___KycRiskLevel.ValueType
-    """How risky the customer is, computed from the risk factors; at least as high as before each change."""
+    """How risky the customer is, computed from the risk factors with every change of the case."""
     decision_reason: _builtins.str
     """Why, in the decider's words."""
     next_review_date: _builtins.str
