@@ -1,7 +1,11 @@
-"""The projection that says which customer a source record belongs to, and who is linked with whom."""
+"""The projection that says which customer a source record belongs to, and who is linked with whom.
+
+A record that was erased stays as a row without customer and institution, under an epoch that no link has: whatever is told of it later
+is older, so it cannot come back.
+"""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import asyncpg
 from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text, Uuid
@@ -10,6 +14,11 @@ from chassis.database import Connection
 from chassis.errors import NotFound
 from chassis.identity import Principal
 from concord.common.v1.event_pb2 import RecordLink
+
+ERASED_EPOCH = 1 << 62
+"""The epoch of what was erased: newer than any state that can be told."""
+NOBODY = uuid.UUID(int=0)
+"""Whose an erased record is."""
 
 
 def table(metadata: MetaData) -> Table:
@@ -52,6 +61,38 @@ async def fold(connection: Connection, links: Iterable[RecordLink]) -> list[asyn
     )
 
 
+async def erase(connection: Connection, record_ids: Iterable[uuid.UUID]) -> None:
+    """Ends records for good, known ones and those that nothing was told of yet. The rows stay locked: delete what hangs on them after."""
+    await connection.execute(_ERASE, sorted(set(record_ids)), NOBODY, ERASED_EPOCH)
+
+
+async def erased(connection: Connection, record_ids: Iterable[uuid.UUID]) -> frozenset[uuid.UUID]:
+    """Those of the records that were erased. After `fold` of their links the answer holds until the transaction ends."""
+    rows = await connection.fetch(
+        "SELECT record_id FROM record_links WHERE record_id = ANY($1::uuid[]) AND epoch = $2", list(set(record_ids)), ERASED_EPOCH
+    )
+    return frozenset(row["record_id"] for row in rows)
+
+
+async def anchors(
+    connection: Connection, institution_id: str, customer_ids: Collection[uuid.UUID]
+) -> dict[uuid.UUID, list[uuid.UUID]]:
+    """The records that an institution has of customers, oldest first; a customer without any is left out.
+
+    What an institution does with a customer hangs on the first of them, and follows it. They are locked against moving away until
+    the transaction ends.
+    """
+    rows = await connection.fetch(
+        "SELECT customer_id, record_id FROM record_links WHERE institution_id = $1 AND customer_id = ANY($2::uuid[])"
+        " ORDER BY record_id FOR SHARE",
+        institution_id, list(set(customer_ids)),
+    )  # fmt: skip
+    found: dict[uuid.UUID, list[uuid.UUID]] = {}
+    for row in rows:
+        found.setdefault(row["customer_id"], []).append(row["record_id"])
+    return found
+
+
 async def require_link(connection: Connection, principal: Principal, customer_id: uuid.UUID) -> None:
     """A customer exists for a caller only when the caller's institution has a link with it.
 
@@ -59,7 +100,7 @@ async def require_link(connection: Connection, principal: Principal, customer_id
         NotFound: CUSTOMER_NOT_FOUND; also for a caller bound to another customer.
     """
     if principal.customer is not None and principal.customer != str(customer_id):
-        raise _not_found(customer_id)
+        raise not_found(customer_id)
     if principal.sees_all:
         return
     linked = await connection.fetchval(
@@ -67,10 +108,11 @@ async def require_link(connection: Connection, principal: Principal, customer_id
         customer_id, principal.institution,
     )  # fmt: skip
     if not linked:
-        raise _not_found(customer_id)
+        raise not_found(customer_id)
 
 
-def _not_found(customer_id: uuid.UUID) -> NotFound:
+def not_found(customer_id: uuid.UUID) -> NotFound:
+    """The refusal of a customer that does not exist, or not for this caller: the same words, or they would tell which."""
     return NotFound("CUSTOMER_NOT_FOUND", f"customers/{customer_id} does not exist, or your institution has no link with it")
 
 
@@ -99,4 +141,10 @@ FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::bigint[], $5::bigint[])
 WHERE t.record_id = link.record_id AND (t.epoch, t.version) < (link.epoch, link.version)
 RETURNING t.record_id, t.institution_id, t.customer_id,
     CASE WHEN before.epoch >= 0 THEN before.customer_id END AS former_customer_id
+"""
+_ERASE = """
+INSERT INTO record_links AS t (record_id, institution_id, customer_id, epoch, version)
+SELECT record_id, '', $2, $3, 0 FROM unnest($1::uuid[]) AS gone (record_id) ORDER BY record_id
+ON CONFLICT (record_id) DO UPDATE SET
+    institution_id = excluded.institution_id, customer_id = excluded.customer_id, epoch = excluded.epoch, version = excluded.version
 """

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from concord.common.v1 import channel_pb2 as concord_dot_common_dot_v1_dot_channel__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)concord/campaign/v1/campaign_events.proto\x12\x13\x63oncord.campaign.v1\x1a\x1f\x63oncord/common/v1/channel.proto\"\x9d\x01\n\x0cTouchPlanned\x12\x10\n\x08touch_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\t\x12\x0c\n\x04wave\x18\x03 \x01(\x05\x12\x16\n\x0einstitution_id\x18\x04 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x05 \x01(\t\x12+\n\x07\x63hannel\x18\x06 \x01(\x0e\x32\x1a.concord.common.v1.Channel\"\\\n\x10\x43\x61mpaignLaunched\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x16\n\x0einstitution_id\x18\x02 \x01(\t\x12\x1b\n\x13launch_time_seconds\x18\x03 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)concord/campaign/v1/campaign_events.proto\x12\x13\x63oncord.campaign.v1\x1a\x1f\x63oncord/common/v1/channel.proto\"\xb0\x01\n\x0cTouchPlanned\x12\x10\n\x08touch_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61mpaign_id\x18\x02 \x01(\t\x12\x0c\n\x04wave\x18\x03 \x01(\x05\x12\x16\n\x0einstitution_id\x18\x04 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x05 \x01(\t\x12+\n\x07\x63hannel\x18\x06 \x01(\x0e\x32\x1a.concord.common.v1.Channel\x12\x11\n\trecord_id\x18\x07 \x01(\t\"\\\n\x10\x43\x61mpaignLaunched\x12\x13\n\x0b\x63\x61mpaign_id\x18\x01 \x01(\t\x12\x16\n\x0einstitution_id\x18\x02 \x01(\t\x12\x1b\n\x13launch_time_seconds\x18\x03 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'concord.campaign.v1.campaig
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TOUCHPLANNED']._serialized_start=100
-  _globals['_TOUCHPLANNED']._serialized_end=257
-  _globals['_CAMPAIGNLAUNCHED']._serialized_start=259
-  _globals['_CAMPAIGNLAUNCHED']._serialized_end=351
+  _globals['_TOUCHPLANNED']._serialized_end=276
+  _globals['_CAMPAIGNLAUNCHED']._serialized_start=278
+  _globals['_CAMPAIGNLAUNCHED']._serialized_end=370
 # @@protoc_insertion_point(module_scope)

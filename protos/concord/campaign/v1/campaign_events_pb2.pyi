@@ -29,6 +29,7 @@ class TouchPlanned(_message.Message):
     INSTITUTION_ID_FIELD_NUMBER: _builtins.int
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     CHANNEL_FIELD_NUMBER: _builtins.int
+    RECORD_ID_FIELD_NUMBER: _builtins.int
     touch_id: _builtins.str
     """Id of the touch, which is also the id of its reservation."""
     campaign_id: _builtins.str
@@ -41,6 +42,8 @@ class TouchPlanned(_message.Message):
     """Id of the customer."""
     channel: _channel_pb2.Channel.ValueType
     """The channel."""
+    record_id: _builtins.str
+    """Id of the record it hangs on (UUID)."""
     def __init__(
         self,
         *,
@@ -50,10 +53,11 @@ class TouchPlanned(_message.Message):
         institution_id: _builtins.str = ...,
         customer_id: _builtins.str = ...,
         channel: _channel_pb2.Channel.ValueType = ...,
+        record_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "channel", b"channel", "customer_id", b"customer_id", "institution_id", b"institution_id", "touch_id", b"touch_id", "wave", b"wave"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_id", b"campaign_id", "channel", b"channel", "customer_id", b"customer_id", "institution_id", b"institution_id", "record_id", b"record_id", "touch_id", b"touch_id", "wave", b"wave"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from concord.contact.v1 import contact_service_pb2 as concord_dot_contact_dot_v1
 from concord.contact.v1 import permission_service_pb2 as concord_dot_contact_dot_v1_dot_permission__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'concord/contact/v1/contact_events.proto\x12\x12\x63oncord.contact.v1\x1a\x1f\x63oncord/common/v1/channel.proto\x1a\x1d\x63oncord/common/v1/event.proto\x1a(concord/contact/v1/contact_service.proto\x1a+concord/contact/v1/permission_service.proto\"\x86\x03\n\x0f\x43ontactRecorded\x12\x12\n\ncontact_id\x18\x01 \x01(\t\x12\x36\n\rstate_version\x18\x02 \x01(\x0b\x32\x1f.concord.common.v1.StateVersion\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x16\n\x0einstitution_id\x18\x04 \x01(\t\x12\x37\n\tdirection\x18\x05 \x01(\x0e\x32$.concord.contact.v1.ContactDirection\x12+\n\x07\x63hannel\x18\x06 \x01(\x0e\x32\x1a.concord.common.v1.Channel\x12\x33\n\x07purpose\x18\x07 \x01(\x0e\x32\".concord.contact.v1.ContactPurpose\x12/\n\x05state\x18\x08 \x01(\x0e\x32 .concord.contact.v1.ContactState\x12\x10\n\x08touch_id\x18\t \x01(\t\x12\x1c\n\x14\x63ontact_time_seconds\x18\n \x01(\x03\"\x8e\x02\n\x11PermissionChanged\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x16\n\x0einstitution_id\x18\x02 \x01(\t\x12+\n\x07\x63hannel\x18\x03 \x01(\x0e\x32\x1a.concord.common.v1.Channel\x12\x33\n\x07purpose\x18\x04 \x01(\x0e\x32\".concord.contact.v1.ContactPurpose\x12\x36\n\rstate_version\x18\x05 \x01(\x0b\x32\x1f.concord.common.v1.StateVersion\x12\x32\n\x05state\x18\x06 \x01(\x0e\x32#.concord.contact.v1.PermissionStateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'concord/contact/v1/contact_events.proto\x12\x12\x63oncord.contact.v1\x1a\x1f\x63oncord/common/v1/channel.proto\x1a\x1d\x63oncord/common/v1/event.proto\x1a(concord/contact/v1/contact_service.proto\x1a+concord/contact/v1/permission_service.proto\"\x99\x03\n\x0f\x43ontactRecorded\x12\x12\n\ncontact_id\x18\x01 \x01(\t\x12\x36\n\rstate_version\x18\x02 \x01(\x0b\x32\x1f.concord.common.v1.StateVersion\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x16\n\x0einstitution_id\x18\x04 \x01(\t\x12\x37\n\tdirection\x18\x05 \x01(\x0e\x32$.concord.contact.v1.ContactDirection\x12+\n\x07\x63hannel\x18\x06 \x01(\x0e\x32\x1a.concord.common.v1.Channel\x12\x33\n\x07purpose\x18\x07 \x01(\x0e\x32\".concord.contact.v1.ContactPurpose\x12/\n\x05state\x18\x08 \x01(\x0e\x32 .concord.contact.v1.ContactState\x12\x10\n\x08touch_id\x18\t \x01(\t\x12\x1c\n\x14\x63ontact_time_seconds\x18\n \x01(\x03\x12\x11\n\trecord_id\x18\x0b \x01(\t\"\xf4\x02\n\x11PermissionChanged\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x16\n\x0einstitution_id\x18\x02 \x01(\t\x12+\n\x07\x63hannel\x18\x03 \x01(\x0e\x32\x1a.concord.common.v1.Channel\x12\x33\n\x07purpose\x18\x04 \x01(\x0e\x32\".concord.contact.v1.ContactPurpose\x12\x36\n\rstate_version\x18\x05 \x01(\x0b\x32\x1f.concord.common.v1.StateVersion\x12\x32\n\x05state\x18\x06 \x01(\x0e\x32#.concord.contact.v1.PermissionState\x12\x11\n\trecord_id\x18\x07 \x01(\t\x12\x1a\n\x12\x63overed_record_ids\x18\x08 \x03(\t\x12\x1f\n\x17state_time_microseconds\x18\t \x01(\x03\x12\x14\n\x0cstatement_id\x18\n \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'concord.contact.v1.contact_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONTACTRECORDED']._serialized_start=215
-  _globals['_CONTACTRECORDED']._serialized_end=605
-  _globals['_PERMISSIONCHANGED']._serialized_start=608
-  _globals['_PERMISSIONCHANGED']._serialized_end=878
+  _globals['_CONTACTRECORDED']._serialized_end=624
+  _globals['_PERMISSIONCHANGED']._serialized_start=627
+  _globals['_PERMISSIONCHANGED']._serialized_end=999
 # @@protoc_insertion_point(module_scope)

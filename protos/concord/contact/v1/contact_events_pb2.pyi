@@ -3,12 +3,14 @@
 isort:skip_file
 Contact: what it publishes."""
 
+from collections import abc as _abc
 from concord.common.v1 import channel_pb2 as _channel_pb2
 from concord.common.v1 import event_pb2 as _event_pb2
 from concord.contact.v1 import contact_service_pb2 as _contact_service_pb2
 from concord.contact.v1 import permission_service_pb2 as _permission_service_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -36,10 +38,11 @@ class ContactRecorded(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     TOUCH_ID_FIELD_NUMBER: _builtins.int
     CONTACT_TIME_SECONDS_FIELD_NUMBER: _builtins.int
+    RECORD_ID_FIELD_NUMBER: _builtins.int
     contact_id: _builtins.str
     """Id of the contact."""
     customer_id: _builtins.str
-    """Id of the customer."""
+    """Id of the customer whose record that was then; whose it is now, the record's link says."""
     institution_id: _builtins.str
     """Id of the institution."""
     direction: _contact_service_pb2.ContactDirection.ValueType
@@ -54,6 +57,8 @@ class ContactRecorded(_message.Message):
     """Id of the touch it carries out; empty for none."""
     contact_time_seconds: _builtins.int
     """When it took place, seconds since 1970-01-01 UTC."""
+    record_id: _builtins.str
+    """Id of the record it hangs on (UUID)."""
     @_builtins.property
     def state_version(self) -> _event_pb2.StateVersion:
         """Orders its states."""
@@ -71,10 +76,11 @@ class ContactRecorded(_message.Message):
         state: _contact_service_pb2.ContactState.ValueType = ...,
         touch_id: _builtins.str = ...,
         contact_time_seconds: _builtins.int = ...,
+        record_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state_version", b"state_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "contact_id", b"contact_id", "contact_time_seconds", b"contact_time_seconds", "customer_id", b"customer_id", "direction", b"direction", "institution_id", b"institution_id", "purpose", b"purpose", "state", b"state", "state_version", b"state_version", "touch_id", b"touch_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "contact_id", b"contact_id", "contact_time_seconds", b"contact_time_seconds", "customer_id", b"customer_id", "direction", b"direction", "institution_id", b"institution_id", "purpose", b"purpose", "record_id", b"record_id", "state", b"state", "state_version", b"state_version", "touch_id", b"touch_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -82,7 +88,9 @@ Global___ContactRecorded: _TypeAlias = ContactRecorded  # noqa: Y015
 
 @_typing.final
 class PermissionChanged(_message.Message):
-    """State of a permission. Subject `concord.contact.v1.permission.changed`."""
+    """The statement that holds for a record, a channel and a purpose. Of a customer's statements those hold that no later one covers, and the
+    strictest of them binds. Subject `concord.contact.v1.permission.changed`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -92,8 +100,12 @@ class PermissionChanged(_message.Message):
     PURPOSE_FIELD_NUMBER: _builtins.int
     STATE_VERSION_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    RECORD_ID_FIELD_NUMBER: _builtins.int
+    COVERED_RECORD_IDS_FIELD_NUMBER: _builtins.int
+    STATE_TIME_MICROSECONDS_FIELD_NUMBER: _builtins.int
+    STATEMENT_ID_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
-    """Id of the customer."""
+    """Id of the customer whose record that was then."""
     institution_id: _builtins.str
     """Id of the institution it is given to."""
     channel: _channel_pb2.Channel.ValueType
@@ -102,9 +114,19 @@ class PermissionChanged(_message.Message):
     """The purpose."""
     state: _permission_service_pb2.PermissionState.ValueType
     """Given or refused."""
+    record_id: _builtins.str
+    """Id of the record it hangs on (UUID)."""
+    state_time_microseconds: _builtins.int
+    """When the customer said so, microseconds since 1970-01-01 UTC."""
+    statement_id: _builtins.str
+    """Id of the statement (UUIDv7); the greater one is the later of two of the same time."""
     @_builtins.property
     def state_version(self) -> _event_pb2.StateVersion:
         """Orders the states of this permission."""
+
+    @_builtins.property
+    def covered_record_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of all records that the institution had of the customer when this was said: while they are together, it replaces what was said before."""
 
     def __init__(
         self,
@@ -115,10 +137,14 @@ class PermissionChanged(_message.Message):
         purpose: _contact_service_pb2.ContactPurpose.ValueType = ...,
         state_version: _event_pb2.StateVersion | None = ...,
         state: _permission_service_pb2.PermissionState.ValueType = ...,
+        record_id: _builtins.str = ...,
+        covered_record_ids: _abc.Iterable[_builtins.str] | None = ...,
+        state_time_microseconds: _builtins.int = ...,
+        statement_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state_version", b"state_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "customer_id", b"customer_id", "institution_id", b"institution_id", "purpose", b"purpose", "state", b"state", "state_version", b"state_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "covered_record_ids", b"covered_record_ids", "customer_id", b"customer_id", "institution_id", b"institution_id", "purpose", b"purpose", "record_id", b"record_id", "state", b"state", "state_time_microseconds", b"state_time_microseconds", "state_version", b"state_version", "statement_id", b"statement_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,6 +60,8 @@ class _SetPermissionOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     """A later statement of the customer holds; this one is kept in the history."""
     SET_PERMISSION_OUTCOME_CUSTOMER_UNKNOWN: _SetPermissionOutcome.ValueType  # 3
     """The caller's institution has no link with such a customer."""
+    SET_PERMISSION_OUTCOME_CUSTOMER_MERGED: _SetPermissionOutcome.ValueType  # 4
+    """The customer was merged into another; winner names it."""
 
 class SetPermissionOutcome(_SetPermissionOutcome, metaclass=_SetPermissionOutcomeEnumTypeWrapper):
     """What became of a permission."""
@@ -72,6 +74,8 @@ SET_PERMISSION_OUTCOME_STALE: SetPermissionOutcome.ValueType  # 2
 """A later statement of the customer holds; this one is kept in the history."""
 SET_PERMISSION_OUTCOME_CUSTOMER_UNKNOWN: SetPermissionOutcome.ValueType  # 3
 """The caller's institution has no link with such a customer."""
+SET_PERMISSION_OUTCOME_CUSTOMER_MERGED: SetPermissionOutcome.ValueType  # 4
+"""The customer was merged into another; winner names it."""
 Global___SetPermissionOutcome: _TypeAlias = SetPermissionOutcome  # noqa: Y015
 
 @_typing.final
@@ -186,19 +190,23 @@ class SetPermissionResult(_message.Message):
 
     CUSTOMER_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    WINNER_FIELD_NUMBER: _builtins.int
     customer: _builtins.str
     """`customers/{customer}`."""
     outcome: Global___SetPermissionOutcome.ValueType
     """What became of it."""
+    winner: _builtins.str
+    """Where the customer was merged: `customers/{customer}` that took over."""
     def __init__(
         self,
         *,
         customer: _builtins.str = ...,
         outcome: Global___SetPermissionOutcome.ValueType = ...,
+        winner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "outcome", b"outcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "outcome", b"outcome", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,6 +40,12 @@ class _ReserveOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reserv
     """A cap is full."""
     RESERVE_OUTCOME_EXPIRED: _ReserveOutcome.ValueType  # 5
     """The touch had a slot that expired or was given back."""
+    RESERVE_OUTCOME_CUSTOMER_MERGED: _ReserveOutcome.ValueType  # 6
+    """The customer was merged into another; winner names it."""
+    RESERVE_OUTCOME_CUSTOMER_RESTRICTED: _ReserveOutcome.ValueType  # 7
+    """The customer is restricted: nothing may be done but keep it."""
+    RESERVE_OUTCOME_ALREADY_REACHED: _ReserveOutcome.ValueType  # 8
+    """Another touch of the same wave has reached this person, or holds a slot to."""
 
 class ReserveOutcome(_ReserveOutcome, metaclass=_ReserveOutcomeEnumTypeWrapper):
     """What became of a request for a slot."""
@@ -56,6 +62,12 @@ RESERVE_OUTCOME_CAPPED: ReserveOutcome.ValueType  # 4
 """A cap is full."""
 RESERVE_OUTCOME_EXPIRED: ReserveOutcome.ValueType  # 5
 """The touch had a slot that expired or was given back."""
+RESERVE_OUTCOME_CUSTOMER_MERGED: ReserveOutcome.ValueType  # 6
+"""The customer was merged into another; winner names it."""
+RESERVE_OUTCOME_CUSTOMER_RESTRICTED: ReserveOutcome.ValueType  # 7
+"""The customer is restricted: nothing may be done but keep it."""
+RESERVE_OUTCOME_ALREADY_REACHED: ReserveOutcome.ValueType  # 8
+"""Another touch of the same wave has reached this person, or holds a slot to."""
 Global___ReserveOutcome: _TypeAlias = ReserveOutcome  # noqa: Y015
 
 @_typing.final
@@ -190,10 +202,16 @@ class ReserveResult(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     NEXT_FREE_TIME_FIELD_NUMBER: _builtins.int
+    RECORD_ID_FIELD_NUMBER: _builtins.int
+    WINNER_FIELD_NUMBER: _builtins.int
     touch: _builtins.str
     """The touch."""
     outcome: Global___ReserveOutcome.ValueType
     """What became of it."""
+    record_id: _builtins.str
+    """Where reserved: id of the record of the institution that the contact hangs on."""
+    winner: _builtins.str
+    """Where the customer was merged: `customers/{customer}` that took over."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the slot expires unless it is used."""
@@ -209,10 +227,12 @@ class ReserveResult(_message.Message):
         outcome: Global___ReserveOutcome.ValueType = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         next_free_time: _timestamp_pb2.Timestamp | None = ...,
+        record_id: _builtins.str = ...,
+        winner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "next_free_time", b"next_free_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "next_free_time", b"next_free_time", "outcome", b"outcome", "touch", b"touch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "next_free_time", b"next_free_time", "outcome", b"outcome", "record_id", b"record_id", "touch", b"touch", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

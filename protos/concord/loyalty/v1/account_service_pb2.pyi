@@ -34,6 +34,8 @@ class _OperationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operati
     """Points spent at a partner."""
     OPERATION_KIND_REVERSE_EARN: _OperationKind.ValueType  # 3
     """Points taken back because the activity was reversed."""
+    OPERATION_KIND_EXPIRE: _OperationKind.ValueType  # 4
+    """Points that ended when their owner was erased."""
 
 class OperationKind(_OperationKind, metaclass=_OperationKindEnumTypeWrapper):
     """Kinds of operations on points."""
@@ -46,6 +48,8 @@ OPERATION_KIND_REDEEM: OperationKind.ValueType  # 2
 """Points spent at a partner."""
 OPERATION_KIND_REVERSE_EARN: OperationKind.ValueType  # 3
 """Points taken back because the activity was reversed."""
+OPERATION_KIND_EXPIRE: OperationKind.ValueType  # 4
+"""Points that ended when their owner was erased."""
 Global___OperationKind: _TypeAlias = OperationKind  # noqa: Y015
 
 @_typing.final
@@ -60,15 +64,19 @@ class Account(_message.Message):
     MEMBERSHIPS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    PARENT_ACCOUNT_FIELD_NUMBER: _builtins.int
+    CHILD_ACCOUNTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}`."""
     customer: _builtins.str
-    """`customers/{customer}`."""
+    """`customers/{customer}` whose account it is now; empty when the person was erased."""
     etag: _builtins.str
     """Changes with every change of the account."""
+    parent_account: _builtins.str
+    """`accounts/{account}` under which this one stands since its customer was merged into another; empty otherwise. A child is read only."""
     @_builtins.property
     def balances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Balance]:
-        """The balance in each programme that ever moved, by programme."""
+        """The balance in each programme that ever moved, by programme; with those of the child accounts, whose points are spent here."""
 
     @_builtins.property
     def memberships(self) -> _containers.RepeatedCompositeFieldContainer[Global___InstitutionMembership]:
@@ -77,6 +85,10 @@ class Account(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was opened."""
+
+    @_builtins.property
+    def child_accounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChildAccount]:
+        """Accounts of customers that were merged into this one's; they leave it again when that is undone."""
 
     def __init__(
         self,
@@ -87,10 +99,12 @@ class Account(_message.Message):
         memberships: _abc.Iterable[Global___InstitutionMembership] | None = ...,
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        parent_account: _builtins.str = ...,
+        child_accounts: _abc.Iterable[Global___ChildAccount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "create_time", b"create_time", "customer", b"customer", "etag", b"etag", "memberships", b"memberships", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "child_accounts", b"child_accounts", "create_time", b"create_time", "customer", b"customer", "etag", b"etag", "memberships", b"memberships", "name", b"name", "parent_account", b"parent_account"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -121,6 +135,34 @@ class Balance(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Balance: _TypeAlias = Balance  # noqa: Y015
+
+@_typing.final
+class ChildAccount(_message.Message):
+    """An account that stands under another. Its points are part of the other's balance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    BALANCES_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    """`accounts/{account}`."""
+    @_builtins.property
+    def balances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Balance]:
+        """Its own balance in each programme that ever moved, by programme."""
+
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        balances: _abc.Iterable[Global___Balance] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "balances", b"balances"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChildAccount: _TypeAlias = ChildAccount  # noqa: Y015
 
 @_typing.final
 class InstitutionMembership(_message.Message):
@@ -337,6 +379,7 @@ class StatementLine(_message.Message):
     EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
     POST_TIME_FIELD_NUMBER: _builtins.int
     INSTITUTION_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
     """`operations/{operation}`."""
     program: _builtins.str
@@ -351,6 +394,8 @@ class StatementLine(_message.Message):
     """Number of the entry within the balance, from 1, without gaps."""
     institution: _builtins.str
     """`institutions/{institution}` where points were redeemed or earned."""
+    account: _builtins.str
+    """`accounts/{account}`: this one, or a child account, whose balance it is."""
     @_builtins.property
     def effective_time(self) -> _timestamp_pb2.Timestamp:
         """When what it is about happened."""
@@ -371,10 +416,11 @@ class StatementLine(_message.Message):
         effective_time: _timestamp_pb2.Timestamp | None = ...,
         post_time: _timestamp_pb2.Timestamp | None = ...,
         institution: _builtins.str = ...,
+        account: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["effective_time", b"effective_time", "post_time", b"post_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_points", b"amount_points", "balance_points", b"balance_points", "effective_time", b"effective_time", "entry_version", b"entry_version", "institution", b"institution", "kind", b"kind", "operation", b"operation", "post_time", b"post_time", "program", b"program"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "amount_points", b"amount_points", "balance_points", b"balance_points", "effective_time", b"effective_time", "entry_version", b"entry_version", "institution", b"institution", "kind", b"kind", "operation", b"operation", "post_time", b"post_time", "program", b"program"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

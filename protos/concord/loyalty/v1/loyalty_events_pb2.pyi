@@ -30,10 +30,13 @@ class AccountChanged(_message.Message):
     STATE_VERSION_FIELD_NUMBER: _builtins.int
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     INSTITUTION_IDS_FIELD_NUMBER: _builtins.int
+    PARENT_ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Id of the account."""
     customer_id: _builtins.str
-    """Id of the customer."""
+    """Id of the customer whose account it is now: after a merge of the one that took over. Empty when the person was erased."""
+    parent_account_id: _builtins.str
+    """Id of the account under which it stands since its customer was merged; empty otherwise."""
     @_builtins.property
     def state_version(self) -> _event_pb2.StateVersion:
         """Orders its states."""
@@ -49,10 +52,11 @@ class AccountChanged(_message.Message):
         state_version: _event_pb2.StateVersion | None = ...,
         customer_id: _builtins.str = ...,
         institution_ids: _abc.Iterable[_builtins.str] | None = ...,
+        parent_account_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state_version", b"state_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "customer_id", b"customer_id", "institution_ids", b"institution_ids", "state_version", b"state_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "customer_id", b"customer_id", "institution_ids", b"institution_ids", "parent_account_id", b"parent_account_id", "state_version", b"state_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -60,7 +64,7 @@ Global___AccountChanged: _TypeAlias = AccountChanged  # noqa: Y015
 
 @_typing.final
 class PointsPosted(_message.Message):
-    """Points moved on an account; a fact, once. Subject `concord.loyalty.v1.points.posted`."""
+    """Points moved on an account; a fact, once. An operation that moves points of several accounts is one fact for each. Subject `concord.loyalty.v1.points.posted`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -20,6 +20,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ErasureRule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ErasureRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErasureRule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ERASURE_RULE_UNSPECIFIED: _ErasureRule.ValueType  # 0
+    """Not stated."""
+    ERASURE_RULE_EXPIRE: _ErasureRule.ValueType  # 1
+    """They expire: an operation of its own gives them back to the issuer."""
+    ERASURE_RULE_KEEP: _ErasureRule.ValueType  # 2
+    """They stay outstanding under an account without an owner, for an issuer that must not take them."""
+
+class ErasureRule(_ErasureRule, metaclass=_ErasureRuleEnumTypeWrapper):
+    """What becomes of points whose owner was erased."""
+
+ERASURE_RULE_UNSPECIFIED: ErasureRule.ValueType  # 0
+"""Not stated."""
+ERASURE_RULE_EXPIRE: ErasureRule.ValueType  # 1
+"""They expire: an operation of its own gives them back to the issuer."""
+ERASURE_RULE_KEEP: ErasureRule.ValueType  # 2
+"""They stay outstanding under an account without an owner, for an issuer that must not take them."""
+Global___ErasureRule: _TypeAlias = ErasureRule  # noqa: Y015
+
 class _EarnDirection:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -55,6 +79,7 @@ class Program(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ERASURE_RULE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`programs/{program}`."""
     institution: _builtins.str
@@ -63,6 +88,8 @@ class Program(_message.Message):
     """The name people read."""
     etag: _builtins.str
     """Changes with every change of the programme."""
+    erasure_rule: Global___ErasureRule.ValueType
+    """What becomes of a member's points when the person is erased; not stated means expire."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was opened."""
@@ -75,10 +102,11 @@ class Program(_message.Message):
         display_name: _builtins.str = ...,
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        erasure_rule: Global___ErasureRule.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "institution", b"institution", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "erasure_rule", b"erasure_rule", "etag", b"etag", "institution", b"institution", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
