@@ -35,30 +35,74 @@ class _SurvivorshipRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Surv
     SURVIVORSHIP_RULE_ONLY_VALUE: _SurvivorshipRule.ValueType  # 1
     """Nobody else states a value."""
     SURVIVORSHIP_RULE_VALID: _SurvivorshipRule.ValueType  # 2
-    """It passes its scheme's checks, the others do not."""
+    """It is trusted more because it passes its checks and the rival does not. Never in a policy: it is a part of TRUST."""
     SURVIVORSHIP_RULE_RANK: _SurvivorshipRule.ValueType  # 3
-    """Its source has the better rank."""
+    """It is trusted more because its source has the better rank. Never in a policy: it is a part of TRUST."""
     SURVIVORSHIP_RULE_RECENCY: _SurvivorshipRule.ValueType  # 4
-    """Of sources with one rank, it was seen last."""
+    """It was seen last."""
     SURVIVORSHIP_RULE_TIE: _SurvivorshipRule.ValueType  # 5
-    """Same rank and time; the lower record id, so that the answer is always the same."""
+    """Nothing else tells them apart; the lower record id, so that the answer is always the same. Never in a policy: always last."""
+    SURVIVORSHIP_RULE_PIN: _SurvivorshipRule.ValueType  # 6
+    """A steward pinned the attribute to its record; of two pins the later."""
+    SURVIVORSHIP_RULE_VERIFIED: _SurvivorshipRule.ValueType  # 7
+    """A source that the policy lets verify has verified it, and not too long ago."""
+    SURVIVORSHIP_RULE_TRUST: _SurvivorshipRule.ValueType  # 8
+    """It is trusted more, by what the policy says of its source, its age and its checks."""
+    SURVIVORSHIP_RULE_FREQUENCY: _SurvivorshipRule.ValueType  # 9
+    """More source systems state it."""
+    SURVIVORSHIP_RULE_COMPLETENESS: _SurvivorshipRule.ValueType  # 10
+    """More of its parts are filled."""
 
 class SurvivorshipRule(_SurvivorshipRule, metaclass=_SurvivorshipRuleEnumTypeWrapper):
-    """Rules of survivorship, in their order."""
+    """Rules of survivorship. In which order they are asked, the policy says for each attribute."""
 
 SURVIVORSHIP_RULE_UNSPECIFIED: SurvivorshipRule.ValueType  # 0
 """Not stated."""
 SURVIVORSHIP_RULE_ONLY_VALUE: SurvivorshipRule.ValueType  # 1
 """Nobody else states a value."""
 SURVIVORSHIP_RULE_VALID: SurvivorshipRule.ValueType  # 2
-"""It passes its scheme's checks, the others do not."""
+"""It is trusted more because it passes its checks and the rival does not. Never in a policy: it is a part of TRUST."""
 SURVIVORSHIP_RULE_RANK: SurvivorshipRule.ValueType  # 3
-"""Its source has the better rank."""
+"""It is trusted more because its source has the better rank. Never in a policy: it is a part of TRUST."""
 SURVIVORSHIP_RULE_RECENCY: SurvivorshipRule.ValueType  # 4
-"""Of sources with one rank, it was seen last."""
+"""It was seen last."""
 SURVIVORSHIP_RULE_TIE: SurvivorshipRule.ValueType  # 5
-"""Same rank and time; the lower record id, so that the answer is always the same."""
+"""Nothing else tells them apart; the lower record id, so that the answer is always the same. Never in a policy: always last."""
+SURVIVORSHIP_RULE_PIN: SurvivorshipRule.ValueType  # 6
+"""A steward pinned the attribute to its record; of two pins the later."""
+SURVIVORSHIP_RULE_VERIFIED: SurvivorshipRule.ValueType  # 7
+"""A source that the policy lets verify has verified it, and not too long ago."""
+SURVIVORSHIP_RULE_TRUST: SurvivorshipRule.ValueType  # 8
+"""It is trusted more, by what the policy says of its source, its age and its checks."""
+SURVIVORSHIP_RULE_FREQUENCY: SurvivorshipRule.ValueType  # 9
+"""More source systems state it."""
+SURVIVORSHIP_RULE_COMPLETENESS: SurvivorshipRule.ValueType  # 10
+"""More of its parts are filled."""
 Global___SurvivorshipRule: _TypeAlias = SurvivorshipRule  # noqa: Y015
+
+class _CustomerView:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CustomerViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CustomerView.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CUSTOMER_VIEW_UNSPECIFIED: _CustomerView.ValueType  # 0
+    """BASIC."""
+    CUSTOMER_VIEW_BASIC: _CustomerView.ValueType  # 1
+    """Source, rule, and how many rivals."""
+    CUSTOMER_VIEW_FULL: _CustomerView.ValueType  # 2
+    """The trust with its parts, and the rivals."""
+
+class CustomerView(_CustomerView, metaclass=_CustomerViewEnumTypeWrapper):
+    """How much is said of where each value comes from."""
+
+CUSTOMER_VIEW_UNSPECIFIED: CustomerView.ValueType  # 0
+"""BASIC."""
+CUSTOMER_VIEW_BASIC: CustomerView.ValueType  # 1
+"""Source, rule, and how many rivals."""
+CUSTOMER_VIEW_FULL: CustomerView.ValueType  # 2
+"""The trust with its parts, and the rivals."""
+Global___CustomerView: _TypeAlias = CustomerView  # noqa: Y015
 
 @_typing.final
 class Customer(_message.Message):
@@ -83,6 +127,11 @@ class Customer(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    EMPLOYMENT_FIELD_NUMBER: _builtins.int
+    DEMOGRAPHICS_FIELD_NUMBER: _builtins.int
+    ADDITIONAL_ADDRESSES_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`customers/{customer}`."""
     party_kind: _attribute_pb2.PartyKind.ValueType
@@ -99,6 +148,8 @@ class Customer(_message.Message):
     """The occupation."""
     etag: _builtins.str
     """Changes with every change of what the caller sees."""
+    policy_version: _builtins.int
+    """Version of the survivorship policy that chose the values: `survivorshipPolicies/{version}`."""
     @_builtins.property
     def party_name(self) -> _party_pb2.PartyName:
         """The name believed."""
@@ -135,6 +186,22 @@ class Customer(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When the customer last changed."""
 
+    @_builtins.property
+    def employment(self) -> _party_pb2.Employment:
+        """Employment, whole from one source."""
+
+    @_builtins.property
+    def demographics(self) -> _party_pb2.Demographics:
+        """Demographics, whole from one source."""
+
+    @_builtins.property
+    def additional_addresses(self) -> _containers.RepeatedCompositeFieldContainer[_party_pb2.PostalAddress]:
+        """Further postal addresses, all that are known, best first; each is whole from one source."""
+
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedCompositeFieldContainer[_party_pb2.PartyRole]:
+        """Roles of the party, all that are known, best first."""
+
     def __init__(
         self,
         *,
@@ -155,10 +222,15 @@ class Customer(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        employment: _party_pb2.Employment | None = ...,
+        demographics: _party_pb2.Demographics | None = ...,
+        additional_addresses: _abc.Iterable[_party_pb2.PostalAddress] | None = ...,
+        roles: _abc.Iterable[_party_pb2.PartyRole] | None = ...,
+        policy_version: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "party_name", b"party_name", "postal_address", b"postal_address", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "demographics", b"demographics", "employment", b"employment", "party_name", b"party_name", "postal_address", b"postal_address", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth_date", b"birth_date", "create_time", b"create_time", "emails", b"emails", "etag", b"etag", "identifiers", b"identifiers", "language_code", b"language_code", "linked_records", b"linked_records", "name", b"name", "occupation", b"occupation", "party_kind", b"party_kind", "party_name", b"party_name", "phones", b"phones", "postal_address", b"postal_address", "provenances", b"provenances", "sex", b"sex", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_addresses", b"additional_addresses", "birth_date", b"birth_date", "create_time", b"create_time", "demographics", b"demographics", "emails", b"emails", "employment", b"employment", "etag", b"etag", "identifiers", b"identifiers", "language_code", b"language_code", "linked_records", b"linked_records", "name", b"name", "occupation", b"occupation", "party_kind", b"party_kind", "party_name", b"party_name", "phones", b"phones", "policy_version", b"policy_version", "postal_address", b"postal_address", "provenances", b"provenances", "roles", b"roles", "sex", b"sex", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -178,6 +250,13 @@ class Provenance(_message.Message):
     RANK_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     RIVALS_COUNT_FIELD_NUMBER: _builtins.int
+    TRUST_POINTS_FIELD_NUMBER: _builtins.int
+    TRUST_PARTS_FIELD_NUMBER: _builtins.int
+    RIVALS_FIELD_NUMBER: _builtins.int
+    SOURCES_AGREEING_COUNT_FIELD_NUMBER: _builtins.int
+    SOURCES_CONFLICTING_COUNT_FIELD_NUMBER: _builtins.int
+    VERIFY_DATE_FIELD_NUMBER: _builtins.int
+    PIN_TIME_FIELD_NUMBER: _builtins.int
     field: _builtins.str
     """The field of the customer: `birth_date`, `phones[0]`."""
     attribute: _attribute_pb2.Attribute.ValueType
@@ -189,12 +268,32 @@ class Provenance(_message.Message):
     rank: _builtins.int
     """The source's rank for the attribute."""
     rule: Global___SurvivorshipRule.ValueType
-    """Which rule decided against the rivals."""
+    """Which rule decided against the best rival."""
     rivals_count: _builtins.int
     """How many other values lost."""
+    trust_points: _builtins.float
+    """How far the value is trusted at the asked instant, 0 to 100. In the view FULL, as is everything below."""
+    sources_agreeing_count: _builtins.int
+    """Source systems, each counted once, that state this value."""
+    sources_conflicting_count: _builtins.int
+    """Source systems, each counted once, that state other values only."""
+    verify_date: _builtins.str
+    """ISO 8601 date of the verification that counts; empty for none."""
     @_builtins.property
     def observe_time(self) -> _timestamp_pb2.Timestamp:
         """When the source saw it."""
+
+    @_builtins.property
+    def trust_parts(self) -> Global___TrustParts:
+        """What the trust is made of."""
+
+    @_builtins.property
+    def rivals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rival]:
+        """The values that lost, best first; of an attribute that keeps all its values, none. More than ten are counted only."""
+
+    @_builtins.property
+    def pin_time(self) -> _timestamp_pb2.Timestamp:
+        """When a steward pinned the attribute to this record; absent when it is not pinned."""
 
     def __init__(
         self,
@@ -207,14 +306,95 @@ class Provenance(_message.Message):
         rank: _builtins.int = ...,
         rule: Global___SurvivorshipRule.ValueType = ...,
         rivals_count: _builtins.int = ...,
+        trust_points: _builtins.float = ...,
+        trust_parts: Global___TrustParts | None = ...,
+        rivals: _abc.Iterable[Global___Rival] | None = ...,
+        sources_agreeing_count: _builtins.int = ...,
+        sources_conflicting_count: _builtins.int = ...,
+        verify_date: _builtins.str = ...,
+        pin_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["observe_time", b"observe_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["observe_time", b"observe_time", "pin_time", b"pin_time", "trust_parts", b"trust_parts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "field", b"field", "observe_time", b"observe_time", "rank", b"rank", "record", b"record", "rivals_count", b"rivals_count", "rule", b"rule", "source_system", b"source_system"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "field", b"field", "observe_time", b"observe_time", "pin_time", b"pin_time", "rank", b"rank", "record", b"record", "rivals", b"rivals", "rivals_count", b"rivals_count", "rule", b"rule", "source_system", b"source_system", "sources_agreeing_count", b"sources_agreeing_count", "sources_conflicting_count", b"sources_conflicting_count", "trust_parts", b"trust_parts", "trust_points", b"trust_points", "verify_date", b"verify_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Provenance: _TypeAlias = Provenance  # noqa: Y015
+
+@_typing.final
+class TrustParts(_message.Message):
+    """Trust: base × decay × validation, but never below the policy's reserve."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_TRUST_POINTS_FIELD_NUMBER: _builtins.int
+    DECAY_FACTOR_FIELD_NUMBER: _builtins.int
+    VALIDATION_FACTOR_FIELD_NUMBER: _builtins.int
+    base_trust_points: _builtins.float
+    """Of the source for the attribute, 0 to 100: as the policy states it, else from the source's rank."""
+    decay_factor: _builtins.float
+    """What age has left of it, 0 to 1: halves with each half-life of the policy."""
+    validation_factor: _builtins.float
+    """What failed checks have left of it, 0 to 1; 1 for a value that fails none."""
+    def __init__(
+        self,
+        *,
+        base_trust_points: _builtins.float = ...,
+        decay_factor: _builtins.float = ...,
+        validation_factor: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_trust_points", b"base_trust_points", "decay_factor", b"decay_factor", "validation_factor", b"validation_factor"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrustParts: _TypeAlias = TrustParts  # noqa: Y015
+
+@_typing.final
+class Rival(_message.Message):
+    """A value that lost against the one believed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_SYSTEM_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    TRUST_POINTS_FIELD_NUMBER: _builtins.int
+    VALID_FIELD_NUMBER: _builtins.int
+    OBSERVE_TIME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    source_system: _builtins.str
+    """`institutions/{institution}/sourceSystems/{source_system}`."""
+    record: _builtins.str
+    """`institutions/{institution}/sourceSystems/{source_system}/records/{record}`."""
+    trust_points: _builtins.float
+    """How far it is trusted, 0 to 100."""
+    valid: _builtins.bool
+    """Whether it passes the checks of its kind."""
+    value: _builtins.str
+    """The value, in one line."""
+    @_builtins.property
+    def observe_time(self) -> _timestamp_pb2.Timestamp:
+        """When the source saw it."""
+
+    def __init__(
+        self,
+        *,
+        source_system: _builtins.str = ...,
+        record: _builtins.str = ...,
+        trust_points: _builtins.float = ...,
+        valid: _builtins.bool = ...,
+        observe_time: _timestamp_pb2.Timestamp | None = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["observe_time", b"observe_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["observe_time", b"observe_time", "record", b"record", "source_system", b"source_system", "trust_points", b"trust_points", "valid", b"valid", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rival: _TypeAlias = Rival  # noqa: Y015
 
 @_typing.final
 class LinkedRecord(_message.Message):
@@ -255,16 +435,20 @@ class GetCustomerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`customers/{customer}`."""
+    view: Global___CustomerView.ValueType
+    """How much to say of where each value comes from. Absent means BASIC."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        view: Global___CustomerView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

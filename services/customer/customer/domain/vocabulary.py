@@ -17,6 +17,10 @@ class Attribute(IntEnum):
     LANGUAGE = 8
     TIME_ZONE = 9
     OCCUPATION = 10
+    EMPLOYMENT = 11
+    DEMOGRAPHICS = 12
+    ADDITIONAL_ADDRESS = 13
+    ROLE = 14
 
 
 class PartyKind(IntEnum):
@@ -39,13 +43,18 @@ class IdentifierScheme(IntEnum):
 
 
 class SurvivorshipRule(IntEnum):
-    """What decided for a value against its rivals, in the order of the rules."""
+    """What decided for a value against its rivals. VALID and RANK name the part of the trust that decided."""
 
     ONLY_VALUE = 1
     VALID = 2
     RANK = 3
     RECENCY = 4
     TIE = 5
+    PIN = 6
+    VERIFIED = 7
+    TRUST = 8
+    FREQUENCY = 9
+    COMPLETENESS = 10
 
 
 class ResolutionReason(IntEnum):
