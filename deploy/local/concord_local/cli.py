@@ -62,7 +62,7 @@ class TopLevel(Plugged):
 class Loaders(Plugged):
     """One module for each kind of real data."""
 
-    modules = {"berka": "concord_local.berka"}  # noqa: RUF012
+    modules = {"berka": "concord_local.berka", "screening": "concord_local.screening_lists"}  # noqa: RUF012
 
 
 @click.group(cls=TopLevel, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
