@@ -28,20 +28,22 @@ def entries(path: Path) -> Iterator[Json]:
     Raises:
         BadRow: naming the row, the column and what would be right.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        if missing := set(COLUMNS[:2]) - set(reader.fieldnames or ()):
-            raise BadRow(f"the first line must name the columns {', '.join(COLUMNS)}; there is no {', '.join(sorted(missing))}")
-        seen: set[str] = set()
-        try:
-            for number, row in enumerate(reader, 2):
-                entry = _entry(number, row)
+    row_number = 1
+    seen: set[str] = set()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            if missing := set(COLUMNS[:2]) - set(reader.fieldnames or ()):
+                there = ", ".join(sorted(missing))
+                raise BadRow(f"the first line must name the columns {', '.join(COLUMNS)}; there is no {there}")
+            for row_number, row in enumerate(reader, 2):
+                entry = _entry(row_number, row)
                 if entry["entryId"] in seen:
-                    raise BadRow(f"row {number}, entry_id: stands twice in the file; an entry must stand once")
+                    raise BadRow(f"row {row_number}, entry_id: stands twice in the file; an entry must stand once")
                 seen.add(entry["entryId"])
                 yield entry
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise BadRow(f"after row {len(seen) + 1}: not a CSV file in UTF-8 ({error})") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise BadRow(f"after row {row_number}: not a CSV file in UTF-8; save it as such") from error
 
 
 def _entry(number: int, row: dict[str, str | None]) -> Json:
