@@ -69,7 +69,7 @@ class CustomerServiceServicer:
     """
 
     def GetCustomer(self, request, context):
-        """Reads one customer.
+        """Reads one customer, now or as it was. A merged customer's id answers with the winner, whose name is in the answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

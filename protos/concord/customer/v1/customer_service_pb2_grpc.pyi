@@ -36,7 +36,7 @@ class CustomerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CustomerServiceAsyncStub: ...
     GetCustomer: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.GetCustomerRequest, _customer_service_pb2.Customer]
-    """Reads one customer."""
+    """Reads one customer, now or as it was. A merged customer's id answers with the winner, whose name is in the answer."""
     ListCustomers: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.ListCustomersRequest, _customer_service_pb2.ListCustomersResponse]
     """Lists the customers the caller is linked with, by id."""
     SearchCustomers: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.SearchCustomersRequest, _customer_service_pb2.SearchCustomersResponse]
@@ -56,7 +56,7 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCustomer: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.GetCustomerRequest, _customer_service_pb2.Customer]  # type: ignore[assignment]
-    """Reads one customer."""
+    """Reads one customer, now or as it was. A merged customer's id answers with the winner, whose name is in the answer."""
     ListCustomers: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.ListCustomersRequest, _customer_service_pb2.ListCustomersResponse]  # type: ignore[assignment]
     """Lists the customers the caller is linked with, by id."""
     SearchCustomers: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.SearchCustomersRequest, _customer_service_pb2.SearchCustomersResponse]  # type: ignore[assignment]
@@ -79,7 +79,7 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customer_service_pb2.GetCustomerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.Customer, _abc.Awaitable[_customer_service_pb2.Customer]]:
-        """Reads one customer."""
+        """Reads one customer, now or as it was. A merged customer's id answers with the winner, whose name is in the answer."""
 
     @_abc_1.abstractmethod
     def ListCustomers(

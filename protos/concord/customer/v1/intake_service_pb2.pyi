@@ -39,7 +39,7 @@ class _IngestOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IngestO
     INGEST_OUTCOME_UNCHANGED: _IngestOutcome.ValueType  # 3
     """Known here with the same content; nothing changed."""
     INGEST_OUTCOME_STALE: _IngestOutcome.ValueType  # 4
-    """Older than what is known here; nothing changed."""
+    """Older than what is known here: kept in its history, nothing else changed."""
     INGEST_OUTCOME_REJECTED: _IngestOutcome.ValueType  # 5
     """Refused; the error says why."""
 
@@ -55,7 +55,7 @@ INGEST_OUTCOME_UPDATED: IngestOutcome.ValueType  # 2
 INGEST_OUTCOME_UNCHANGED: IngestOutcome.ValueType  # 3
 """Known here with the same content; nothing changed."""
 INGEST_OUTCOME_STALE: IngestOutcome.ValueType  # 4
-"""Older than what is known here; nothing changed."""
+"""Older than what is known here: kept in its history, nothing else changed."""
 INGEST_OUTCOME_REJECTED: IngestOutcome.ValueType  # 5
 """Refused; the error says why."""
 Global___IngestOutcome: _TypeAlias = IngestOutcome  # noqa: Y015
@@ -74,6 +74,14 @@ class _ResolutionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reso
     """The source key was known."""
     RESOLUTION_REASON_IDENTITY_DOCUMENT: _ResolutionReason.ValueType  # 3
     """The same valid identity document, and nothing that contradicts it."""
+    RESOLUTION_REASON_MATCH_WEIGHT: _ResolutionReason.ValueType  # 4
+    """The evidence together, weighed by the match model."""
+    RESOLUTION_REASON_STEWARD: _ResolutionReason.ValueType  # 5
+    """A steward decided so."""
+    RESOLUTION_REASON_MERGE: _ResolutionReason.ValueType  # 6
+    """Its customer was merged into this one."""
+    RESOLUTION_REASON_UNMERGE: _ResolutionReason.ValueType  # 7
+    """A merge was undone."""
 
 class ResolutionReason(_ResolutionReason, metaclass=_ResolutionReasonEnumTypeWrapper):
     """Why a record belongs to its customer."""
@@ -86,6 +94,14 @@ RESOLUTION_REASON_SOURCE_KEY: ResolutionReason.ValueType  # 2
 """The source key was known."""
 RESOLUTION_REASON_IDENTITY_DOCUMENT: ResolutionReason.ValueType  # 3
 """The same valid identity document, and nothing that contradicts it."""
+RESOLUTION_REASON_MATCH_WEIGHT: ResolutionReason.ValueType  # 4
+"""The evidence together, weighed by the match model."""
+RESOLUTION_REASON_STEWARD: ResolutionReason.ValueType  # 5
+"""A steward decided so."""
+RESOLUTION_REASON_MERGE: ResolutionReason.ValueType  # 6
+"""Its customer was merged into this one."""
+RESOLUTION_REASON_UNMERGE: ResolutionReason.ValueType  # 7
+"""A merge was undone."""
 Global___ResolutionReason: _TypeAlias = ResolutionReason  # noqa: Y015
 
 @_typing.final

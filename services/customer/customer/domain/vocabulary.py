@@ -63,6 +63,25 @@ class ResolutionReason(IntEnum):
     NEW_CUSTOMER = 1
     SOURCE_KEY = 2
     IDENTITY_DOCUMENT = 3
+    MATCH_WEIGHT = 4
+    STEWARD = 5
+    MERGE = 6
+    UNMERGE = 7
+
+
+class LinkOrigin(IntEnum):
+    """Who decided on a link. What was decided by hand is never undone by the platform."""
+
+    AUTO = 1
+    MANUAL = 2
+
+
+class MoveReason(IntEnum):
+    """Why records went to another customer, as `records_moved` says it."""
+
+    MERGE = 1
+    UNMERGE = 2
+    RELINK = 3
 
 
 class Outcome(IntEnum):
