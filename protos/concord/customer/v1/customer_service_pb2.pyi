@@ -132,6 +132,7 @@ class Customer(_message.Message):
     ADDITIONAL_ADDRESSES_FIELD_NUMBER: _builtins.int
     ROLES_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    RESTRICTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`customers/{customer}`."""
     party_kind: _attribute_pb2.PartyKind.ValueType
@@ -150,6 +151,8 @@ class Customer(_message.Message):
     """Changes with every change of what the caller sees."""
     policy_version: _builtins.int
     """Version of the survivorship policy that chose the values: `survivorshipPolicies/{version}`."""
+    restricted: _builtins.bool
+    """Whether the customer is kept only, for the caller: found by no search, and nothing is offered to it."""
     @_builtins.property
     def party_name(self) -> _party_pb2.PartyName:
         """The name believed."""
@@ -227,10 +230,11 @@ class Customer(_message.Message):
         additional_addresses: _abc.Iterable[_party_pb2.PostalAddress] | None = ...,
         roles: _abc.Iterable[_party_pb2.PartyRole] | None = ...,
         policy_version: _builtins.int = ...,
+        restricted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "demographics", b"demographics", "employment", b"employment", "party_name", b"party_name", "postal_address", b"postal_address", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_addresses", b"additional_addresses", "birth_date", b"birth_date", "create_time", b"create_time", "demographics", b"demographics", "emails", b"emails", "employment", b"employment", "etag", b"etag", "identifiers", b"identifiers", "language_code", b"language_code", "linked_records", b"linked_records", "name", b"name", "occupation", b"occupation", "party_kind", b"party_kind", "party_name", b"party_name", "phones", b"phones", "policy_version", b"policy_version", "postal_address", b"postal_address", "provenances", b"provenances", "roles", b"roles", "sex", b"sex", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_addresses", b"additional_addresses", "birth_date", b"birth_date", "create_time", b"create_time", "demographics", b"demographics", "emails", b"emails", "employment", b"employment", "etag", b"etag", "identifiers", b"identifiers", "language_code", b"language_code", "linked_records", b"linked_records", "name", b"name", "occupation", b"occupation", "party_kind", b"party_kind", "party_name", b"party_name", "phones", b"phones", "policy_version", b"policy_version", "postal_address", b"postal_address", "provenances", b"provenances", "restricted", b"restricted", "roles", b"roles", "sex", b"sex", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

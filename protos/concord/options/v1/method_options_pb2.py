@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'concord/options/v1/method_options.proto\x12\x12\x63oncord.options.v1\x1a google/protobuf/descriptor.proto\"\xac\x01\n\x06\x41\x63\x63\x65ss\x12\x0e\n\x06scopes\x18\x01 \x03(\t\x12\x30\n\x05kinds\x18\x02 \x03(\x0e\x32!.concord.options.v1.PrincipalKind\x12\x35\n\x0cobject_check\x18\x03 \x01(\x0e\x32\x1f.concord.options.v1.ObjectCheck\x12\x16\n\x0esigned_request\x18\x04 \x01(\x08\x12\x11\n\tread_only\x18\x05 \x01(\x08*\xba\x01\n\rPrincipalKind\x12\x1e\n\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16PRINCIPAL_KIND_CHANNEL\x10\x01\x12\x1a\n\x16PRINCIPAL_KIND_PARTNER\x10\x02\x12\x18\n\x14PRINCIPAL_KIND_STAFF\x10\x03\x12\x1a\n\x16PRINCIPAL_KIND_SERVICE\x10\x04\x12\x1b\n\x17PRINCIPAL_KIND_OPERATOR\x10\x05*\x9b\x01\n\x0bObjectCheck\x12\x1c\n\x18OBJECT_CHECK_UNSPECIFIED\x10\x00\x12\x15\n\x11OBJECT_CHECK_NONE\x10\x01\x12\x1c\n\x18OBJECT_CHECK_INSTITUTION\x10\x02\x12\x1e\n\x1aOBJECT_CHECK_CUSTOMER_LINK\x10\x03\x12\x19\n\x15OBJECT_CHECK_FILTERED\x10\x04:L\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1a.concord.options.v1.Accessb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'concord/options/v1/method_options.proto\x12\x12\x63oncord.options.v1\x1a google/protobuf/descriptor.proto\"\xbd\x01\n\x06\x41\x63\x63\x65ss\x12\x0e\n\x06scopes\x18\x01 \x03(\t\x12\x30\n\x05kinds\x18\x02 \x03(\x0e\x32!.concord.options.v1.PrincipalKind\x12\x35\n\x0cobject_check\x18\x03 \x01(\x0e\x32\x1f.concord.options.v1.ObjectCheck\x12\x16\n\x0esigned_request\x18\x04 \x01(\x08\x12\x11\n\tread_only\x18\x05 \x01(\x08\x12\x0f\n\x07reveals\x18\x06 \x01(\x08*\xba\x01\n\rPrincipalKind\x12\x1e\n\x1aPRINCIPAL_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16PRINCIPAL_KIND_CHANNEL\x10\x01\x12\x1a\n\x16PRINCIPAL_KIND_PARTNER\x10\x02\x12\x18\n\x14PRINCIPAL_KIND_STAFF\x10\x03\x12\x1a\n\x16PRINCIPAL_KIND_SERVICE\x10\x04\x12\x1b\n\x17PRINCIPAL_KIND_OPERATOR\x10\x05*\x9b\x01\n\x0bObjectCheck\x12\x1c\n\x18OBJECT_CHECK_UNSPECIFIED\x10\x00\x12\x15\n\x11OBJECT_CHECK_NONE\x10\x01\x12\x1c\n\x18OBJECT_CHECK_INSTITUTION\x10\x02\x12\x1e\n\x1aOBJECT_CHECK_CUSTOMER_LINK\x10\x03\x12\x19\n\x15OBJECT_CHECK_FILTERED\x10\x04:L\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xd1\x86\x03 \x01(\x0b\x32\x1a.concord.options.v1.Accessb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'concord.options.v1.method_options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PRINCIPALKIND']._serialized_start=273
-  _globals['_PRINCIPALKIND']._serialized_end=459
-  _globals['_OBJECTCHECK']._serialized_start=462
-  _globals['_OBJECTCHECK']._serialized_end=617
+  _globals['_PRINCIPALKIND']._serialized_start=290
+  _globals['_PRINCIPALKIND']._serialized_end=476
+  _globals['_OBJECTCHECK']._serialized_start=479
+  _globals['_OBJECTCHECK']._serialized_end=634
   _globals['_ACCESS']._serialized_start=98
-  _globals['_ACCESS']._serialized_end=270
+  _globals['_ACCESS']._serialized_end=287
 # @@protoc_insertion_point(module_scope)

@@ -100,12 +100,15 @@ class Access(_message.Message):
     OBJECT_CHECK_FIELD_NUMBER: _builtins.int
     SIGNED_REQUEST_FIELD_NUMBER: _builtins.int
     READ_ONLY_FIELD_NUMBER: _builtins.int
+    REVEALS_FIELD_NUMBER: _builtins.int
     object_check: Global___ObjectCheck.ValueType
     """The check on the object the request names."""
     signed_request: _builtins.bool
     """Whether the HTTP request must carry an RFC 9421 signature."""
     read_only: _builtins.bool
     """True for a method that changes nothing although its HTTP verb is POST (a search, a dry run). It needs no request_id."""
+    reveals: _builtins.bool
+    """Whether the answer holds personal values as they are, whatever the caller's scopes: for methods that audit each call."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """OAuth scopes; the caller needs one of them."""
@@ -122,10 +125,11 @@ class Access(_message.Message):
         object_check: Global___ObjectCheck.ValueType = ...,
         signed_request: _builtins.bool = ...,
         read_only: _builtins.bool = ...,
+        reveals: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "object_check", b"object_check", "read_only", b"read_only", "scopes", b"scopes", "signed_request", b"signed_request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kinds", b"kinds", "object_check", b"object_check", "read_only", b"read_only", "reveals", b"reveals", "scopes", b"scopes", "signed_request", b"signed_request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
