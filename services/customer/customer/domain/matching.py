@@ -1,0 +1,259 @@
+"""Is it the same party? Hard rules first, then weights in bits (Fellegi and Sunter), then guards; link, steward or new."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from uuid import UUID
+
+from customer.domain.blocking import blocking_keys
+from customer.domain.comparisons import DateLevel, NameLevel, NumberLevel, levels
+from customer.domain.features import DocumentNumber, Features
+from customer.domain.match_model import Model, prior_bits
+
+__all__ = [
+    "Contribution", "Decision", "Explanation", "Features", "Model", "Rival", "Zone", "blocking_keys", "decide", "explain",
+]  # fmt: skip
+
+RECORDS_OF_ONE_SOURCE_MAX = 50
+"""A source states a party a few times at most: more in one customer is a cluster that grows wild."""
+RIVALS_MAX = 10
+
+
+class Zone(IntEnum):
+    """What is to be done with a record."""
+
+    NEW = 0
+    STEWARD = 1
+    LINK = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one attribute says, in bits. Holds no value."""
+
+    attribute: str
+    level: str
+    bits: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why two records are, or are not, one party. The contributions, the prior among them, add up to the weight.
+
+    Args:
+        weight_bits: log2 of the odds that they are one party.
+        contributions: the prior first.
+        rule: the hard rule that decides whatever the weight is: SAME_DOCUMENT, DOCUMENT_OF_ANOTHER (the same document, but name
+            and birth date differ), DIFFERENT_DOCUMENT, DIFFERENT_KIND; empty when none does.
+    """
+
+    weight_bits: float
+    contributions: tuple[Contribution, ...]
+    rule: str = ""
+
+    def to_bytes(self) -> bytes:
+        """For keeping beside a link."""
+        content = [self.weight_bits, self.rule, [[c.attribute, c.level, c.bits] for c in self.contributions]]
+        return json.dumps(content, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Explanation":
+        """What `to_bytes` kept."""
+        weight, rule, contributions = json.loads(content)
+        return cls(weight, tuple(Contribution(*contribution) for contribution in contributions), rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """A customer that a record may belong to, judged by its best record."""
+
+    customer_id: UUID
+    record_id: UUID
+    zone: Zone
+    weight_bits: float
+    explanation: Explanation
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """To whom a record belongs.
+
+    Args:
+        zone: LINK to `customer_id`; STEWARD: a new customer, and a steward looks at both; NEW.
+        reason: in upper snake case, why this zone.
+        rivals: other customers that are at least worth a steward's look, best first.
+        bridges: of these, the ones that are this party too by the same rules: duplicates of `customer_id`.
+    """
+
+    zone: Zone
+    reason: str
+    customer_id: UUID | None = None
+    record_id: UUID | None = None
+    weight_bits: float = 0.0
+    explanation: Explanation | None = None
+    rivals: tuple[Rival, ...] = ()
+    bridges: tuple[UUID, ...] = ()
+
+
+# ---- two records
+
+
+def explain(model: Model, one: Features, other: Features, *, population: int = 0) -> Explanation:
+    """What speaks for and against two records being one party; symmetric.
+
+    Args:
+        population: about how many customers there are.
+    """
+    found = levels(one, other)
+    contributions = [Contribution("prior", "POPULATION", round(prior_bits(population), 3))]
+    for attribute, level in found.items():
+        bits = model.name_bits(one.names, other.names, level) if isinstance(level, NameLevel) else model.bits(attribute, level)
+        contributions.append(Contribution(attribute, level.name, round(bits, 3)))
+    weight = round(sum(contribution.bits for contribution in contributions), 3)
+    return Explanation(weight, tuple(contributions), _rule(one, other, found.get("name"), found.get("birth_date")))
+
+
+def _rule(one: Features, other: Features, name: int | None, born: int | None) -> str:
+    if one.party_kind != other.party_kind:
+        return "DIFFERENT_KIND"
+    if not (one.documents and other.documents):
+        return ""
+    if _different_documents(one.documents, other.documents):
+        return "DIFFERENT_DOCUMENT"
+    name_compatible = name is None or name >= NameLevel.FAMILY_SAME
+    born_compatible = born is None or born >= DateLevel.ONE_EDIT
+    shared = [document for document in one.documents & other.documents if document.valid]
+    if any(document.checked for document in shared):
+        # Stated and alike, or not stated at all: one of the two is enough beside a number with a check digit.
+        return "SAME_DOCUMENT" if (name_compatible and born_compatible) or _name_or_born(name, born) else "DOCUMENT_OF_ANOTHER"
+    if shared and name_compatible and born_compatible and (name is not None or born is not None):
+        return "SAME_DOCUMENT"
+    return ""
+
+
+def _name_or_born(name: int | None, born: int | None) -> bool:
+    """Whether a name or a birth date is stated by both, and compatible."""
+    return (name is not None and name >= NameLevel.FAMILY_SAME) or (born is not None and born >= DateLevel.ONE_EDIT)
+
+
+def _different_documents(one: Collection[DocumentNumber], other: Collection[DocumentNumber]) -> bool:
+    """Whether a scheme with a check digit has valid numbers on both sides, and none in common."""
+    mine, theirs = _numbers(one), _numbers(other)
+    return any(numbers.isdisjoint(theirs.get(scheme, numbers)) for scheme, numbers in mine.items())
+
+
+def _numbers(documents: Collection[DocumentNumber]) -> dict[tuple[int, str], set[str]]:
+    numbers: dict[tuple[int, str], set[str]] = {}
+    for document in documents:
+        if document.checked:
+            numbers.setdefault((document.scheme, document.country_code), set()).add(document.number)
+    return numbers
+
+
+# ---- a record and the customers
+
+
+def decide(
+    model: Model,
+    features: Features,
+    candidates: Mapping[UUID, Mapping[UUID, Features]],
+    *,
+    population: int,
+    never_link: Collection[UUID] = (),
+) -> Decision:
+    """To which of the candidates a record belongs.
+
+    Args:
+        candidates: by customer, the evidence in all its live records.
+        population: about how many customers there are.
+        never_link: customers and records that a steward said this record does not belong with.
+    """
+    never = frozenset(never_link)
+    judged = [
+        _judged(model, features, customer_id, members, population)
+        for customer_id, members in candidates.items()
+        if members and customer_id not in never and never.isdisjoint(members)
+    ]
+    # The oldest of equals, so that the same question always has the same answer.
+    ranked = sorted((rival for rival in judged if rival.zone), key=_rank)[: RIVALS_MAX + 1]
+    if not ranked:
+        return Decision(Zone.NEW, "NO_CANDIDATE" if not judged else "BELOW_STEWARD")
+    best, rivals = ranked[0], tuple(ranked[1:])
+    linked = {best.customer_id: dict(candidates[best.customer_id])}
+    bridges = []
+    for rival in rivals:
+        members = candidates[rival.customer_id]
+        if best.zone is rival.zone is Zone.LINK and _may_join(model, linked[best.customer_id], members):
+            bridges.append(rival.customer_id)
+            linked[best.customer_id] |= members
+    return Decision(
+        best.zone, best.reason, best.customer_id, best.record_id, best.weight_bits, best.explanation, rivals, tuple(bridges)
+    )
+
+
+def _rank(rival: Rival) -> tuple[int, bool, float, UUID]:
+    return (-rival.zone, rival.reason != "IDENTITY_DOCUMENT", -rival.weight_bits, rival.customer_id)
+
+
+def _judged(model: Model, features: Features, customer_id: UUID, members: Mapping[UUID, Features], population: int) -> Rival:
+    explained = {record_id: explain(model, features, other, population=population) for record_id, other in members.items()}
+    record_id, best = max(
+        explained.items(), key=lambda item: (item[1].rule == "SAME_DOCUMENT", item[1].weight_bits, -item[0].int)
+    )
+    same_document = best.rule == "SAME_DOCUMENT"
+    rules = {explanation.rule for explanation in explained.values()}
+    if "DIFFERENT_KIND" in rules:
+        zone, reason = Zone.NEW, "DIFFERENT_KIND"
+    elif same_document or best.weight_bits >= model.link_bits:
+        objection = guard(model, features, members)
+        zone = Zone.STEWARD if objection else Zone.LINK
+        reason = objection or ("IDENTITY_DOCUMENT" if same_document else "WEIGHT")
+    elif "DOCUMENT_OF_ANOTHER" in rules:
+        zone, reason = Zone.STEWARD, "DOCUMENT_OF_ANOTHER"
+    elif best.weight_bits >= model.steward_bits:
+        zone, reason = Zone.STEWARD, "BELOW_LINK"
+    else:
+        zone, reason = Zone.NEW, "BELOW_STEWARD"
+    return Rival(customer_id, record_id, zone, best.weight_bits, best, reason)
+
+
+def _may_join(model: Model, some: Mapping[UUID, Features], others: Mapping[UUID, Features]) -> bool:
+    """Whether the records of two customers can be one customer's without any guard objecting."""
+    return all(not guard(model, features, others) for features in some.values())
+
+
+def guard(model: Model, features: Features, members: Mapping[UUID, Features]) -> str:
+    """Why a record must not join a customer automatically, however much it weighs; empty when nothing speaks against it."""
+    from_source = sum(other.source == features.source for other in members.values())
+    if from_source >= RECORDS_OF_ONE_SOURCE_MAX:
+        return "CLUSTER_TOO_LARGE"
+    for other in members.values():
+        if _different_documents(features.documents, other.documents):
+            return "DIFFERENT_DOCUMENT"
+    for other in members.values():
+        found = levels(features, other)
+        if found.get("identifier") == NumberLevel.SAME:
+            continue
+        if found.get("birth_date", DateLevel.SAME) <= DateLevel.ONE_PART_SAME:
+            return "BIRTH_DATE_DIFFERS"  # father and son of one name
+        if _may_be_siblings(model, features, other, found.get("name")):
+            return "GIVEN_NAME_DIFFERS"  # twins, and all who share a household
+    return ""
+
+
+def _may_be_siblings(model: Model, one: Features, other: Features, name: int | None) -> bool:
+    """Whether the given names differ, and not by a slip: each of them is a name that many have."""
+    if name is None:
+        return False
+    if name in (NameLevel.DIFFERENT, NameLevel.PART_CLOSE, NameLevel.FAMILY_SAME):
+        return True
+    if name != NameLevel.CLOSE:
+        return False
+    if one.names.han and other.names.han:
+        return True
+    pairs = [
+        (mine.given, theirs.given) for mine in one.names.forms for theirs in other.names.forms if mine.family == theirs.family
+    ]
+    return bool(pairs) and all(a != b and model.is_known("given", a) and model.is_known("given", b) for a, b in pairs)

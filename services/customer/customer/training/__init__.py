@@ -1,0 +1,1 @@
+"""Offline: training match models. Nothing that serves requests imports this; Splink and DuckDB come with the extra `training`."""
