@@ -1,27 +1,60 @@
-"""Telephone numbers and e-mail addresses: their standard form, and whether they can exist."""
+"""Telephone numbers and e-mail addresses: their standard form, whether they can exist, and what a number is used for."""
 
+import re
 import unicodedata
+from functools import lru_cache
+from typing import NamedTuple
 
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
+from phonenumbers import PhoneNumberType
+
+LOCAL_CHARACTERS_MAX = 64
+ADDRESS_CHARACTERS_MAX = 254
+DOMAINS_CACHED_MAX = 50_000
+_PLAIN_LOCAL = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")
+_MOBILE = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.PAGER, PhoneNumberType.PERSONAL_NUMBER})
 
 
-def phone(number: str, country_code: str) -> tuple[str, bool]:
-    """A number as E.164 where it is a valid one, otherwise as stated. A number without prefix is read as one of the country."""
-    text = unicodedata.normalize("NFKC", number).strip()
+class Phone(NamedTuple):
+    """A number as E.164 where it is valid, otherwise as stated; `mobile` where it is surely one."""
+
+    number: str
+    valid: bool
+    mobile: bool = False
+
+
+def phone(number: str, country_code: str) -> Phone:
+    """A telephone number in standard form. One without prefix is read as one of the country."""
+    text = (number if number.isascii() else unicodedata.normalize("NFKC", number)).strip()
     try:
         parsed = phonenumbers.parse(text, country_code or None)
     except phonenumbers.NumberParseException:
-        return text, False
-    if not phonenumbers.is_valid_number(parsed):
-        return text, False
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), True
+        return Phone(text, False)
+    kind = phonenumbers.number_type(parsed)
+    if kind == PhoneNumberType.UNKNOWN:  # the same as is_valid_number, without matching all patterns a second time for the kind
+        return Phone(text, False)
+    return Phone(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), True, kind in _MOBILE)
 
 
 def email(address: str) -> tuple[str, bool]:
     """An address in its normal form where it is well formed, otherwise as stated. Nobody is asked whether it exists."""
-    text = unicodedata.normalize("NFC", address).strip()
+    text = (address if address.isascii() else unicodedata.normalize("NFC", address)).strip()
+    local, _, domain = text.partition("@")
+    if len(local) <= LOCAL_CHARACTERS_MAX and _PLAIN_LOCAL.fullmatch(local):
+        # Most parts before the @ obey every rule at sight, and most domains come again and again.
+        normal = _domain(domain)
+        if normal and len(local) + len(normal) < ADDRESS_CHARACTERS_MAX:
+            return f"{local}@{normal}", True
     try:
         return validate_email(text, check_deliverability=False).normalized, True
     except EmailNotValidError:
         return text, False
+
+
+@lru_cache(DOMAINS_CACHED_MAX)
+def _domain(domain: str) -> str:
+    try:
+        return validate_email(f"a@{domain}", check_deliverability=False).domain
+    except EmailNotValidError:
+        return ""
