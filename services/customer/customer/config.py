@@ -26,6 +26,10 @@ class Settings(config.Settings):
         repr=False,
     )
 
+    import_processes: int = Field(
+        0, ge=0, le=64, description="processes that prepare rows of bulk imports, 0 (as many as there are cores) to 64"
+    )
+
     @field_validator("customer_index_key", "customer_root_key")
     @classmethod
     def _hexadecimal(cls, value: str, info: ValidationInfo) -> str:

@@ -79,7 +79,7 @@ NAMES = tuple(field.name for field in FIELDS)
 _KNOWN = frozenset(NAMES)
 _WORD_STARTS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SEPARATORS = re.compile(r"[\s\-.]+")
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 _DATE = re.compile(r"(\d{4})([-/.]?)(\d{2})\2(\d{2})")
 _SEXES = {"f": 1, "female": 1, "女": 1, "m": 2, "male": 2, "男": 2, "other": 3, "o": 3, "x": 3}
 _KINDS = {"": 1, "person": 1, "individual": 1, "organisation": 2, "organization": 2, "company": 2}
@@ -176,7 +176,7 @@ def plain(field: str, text: str) -> str:
     """
     text = text.strip()
     if not text.isprintable() and _CONTROL.search(text):
-        raise Rejected(field, "CONTROL_CHARACTER", "must have no control characters")
+        raise Rejected(field, "CONTROL_CHARACTER", "must have no control characters and no broken letters")
     return text
 
 

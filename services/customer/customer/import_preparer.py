@@ -1,0 +1,185 @@
+"""A process that prepares rows of bulk imports: reads, checks and standardises them, so that all cores are used.
+
+It holds keys in memory, gets everything over its standard input, and ends with it: no process outlives the service.
+"""
+
+import asyncio
+import contextlib
+import pickle
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+from customer.domain.import_reading import RowReader
+from customer.domain.intake import Rejected
+from customer.domain.row_splitter import Row
+from customer.import_parties import Defaults, source_record
+
+_LENGTH = struct.Struct(">Q")
+_FORMAT = pickle.HIGHEST_PROTOCOL
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows that follow one another in a file."""
+
+    first_row_number: int
+    rows: Sequence[Row | Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that cannot be taken, with the source's own key where it has one."""
+
+    row_number: int
+    line_number: int
+    source_record_key: str
+    field: str
+    reason: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A row as a source record, serialised."""
+
+    row_number: int
+    line_number: int
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the rows of an import are read."""
+
+    reader: RowReader
+    defaults: Defaults
+
+
+def prepare(reading: Reading, chunk: Chunk) -> list[Ready | Refused]:
+    """One result for each row, in order. Pure."""
+    return [_prepared(reading, chunk.first_row_number + place, row) for place, row in enumerate(chunk.rows)]
+
+
+def _prepared(reading: Reading, row_number: int, row: Row | Sequence[Any]) -> Ready | Refused:
+    line_number = row.line_number if isinstance(row, Row) else 0
+    texts: dict[str, str] = {}
+    try:
+        texts = reading.reader.texts(row)
+        return Ready(row_number, line_number, source_record(texts, reading.defaults).SerializeToString())
+    except Rejected as rejected:
+        key = texts.get("source_record_key", "")
+        return Refused(row_number, line_number, key, rejected.field, rejected.reason, rejected.description)
+
+
+# ---- the process, and the other end of its pipes
+
+
+class Preparer:
+    """A process that prepares chunks, one at a time."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "customer.import_preparer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self._lock = asyncio.Lock()
+
+    async def prepare(self, reading: Reading, chunk: Chunk) -> list[Ready | Refused]:
+        """The rows of a chunk, prepared.
+
+        Raises:
+            PreparerDied: the process is gone, or met an error that is ours; its log line says which.
+        """
+        async with self._lock:
+            try:
+                answer: list[Ready | Refused] | None = await asyncio.to_thread(self._exchange, (reading, chunk))
+            except (OSError, EOFError) as error:
+                raise PreparerDied("a process that prepares rows of imports is gone") from error
+        if answer is None:
+            raise PreparerDied("a row could not be prepared")
+        return answer
+
+    def _exchange(self, order: Any) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        _write(self._process.stdin, order)
+        return _read(self._process.stdout)
+
+    def close(self) -> None:
+        """Ends the process."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe:
+                    pipe.close()
+        self._process.kill()
+        self._process.wait()
+
+
+class PreparerDied(Exception):
+    """A process that prepares is gone. What it had in hand is prepared again."""
+
+
+class Preparers:
+    """As many processes as there are cores, started when they are needed."""
+
+    def __init__(self, count_max: int) -> None:
+        self.count_max = count_max
+        self._idle: list[Preparer] = []
+        self._places = asyncio.Semaphore(count_max)
+
+    async def prepare(self, reading: Reading, chunk: Chunk) -> list[Ready | Refused]:
+        """The rows of a chunk, prepared by a process that has nothing to do."""
+        async with self._places:
+            preparer = self._idle.pop() if self._idle else await asyncio.to_thread(Preparer)
+            try:
+                answer = await preparer.prepare(reading, chunk)
+            except BaseException:
+                preparer.close()  # half an answer may be in its pipe
+                raise
+            self._idle.append(preparer)
+            return answer
+
+    def close(self) -> None:
+        """Ends the processes."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _write(pipe: IO[bytes], message: Any) -> None:
+    content = pickle.dumps(message, _FORMAT)
+    pipe.write(_LENGTH.pack(len(content)))
+    pipe.write(content)
+    pipe.flush()
+
+
+def _read(pipe: IO[bytes]) -> Any:
+    head = pipe.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(head)
+    content = pipe.read(length)
+    if len(content) < length:
+        raise EOFError
+    return pickle.loads(content)  # from our own process only
+
+
+def main() -> None:
+    """Prepares chunks until the input ends."""
+    while True:
+        try:
+            reading, chunk = _read(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            answer = prepare(reading, chunk)
+        except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold personal data: only its kind is said
+            sys.stderr.write(f"import_preparer: {type(error).__name__}\n")
+            answer = None
+        _write(sys.stdout.buffer, answer)
+
+
+if __name__ == "__main__":
+    main()
