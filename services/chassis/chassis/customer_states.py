@@ -90,7 +90,9 @@ async def fold(connection: Connection, states: Iterable[CustomerState]) -> list[
 
 async def survivors(connection: Connection, customer_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
     """Of each customer the one that it was merged into, at the end of the chain; itself when it was not merged."""
-    rows = await connection.fetch(f"{_CHAIN} SELECT DISTINCT ON (asked_id) asked_id, customer_id {_ENDS}", list(set(customer_ids)))
+    rows = await connection.fetch(
+        f"{_CHAIN} SELECT DISTINCT ON (asked_id) asked_id, customer_id {_ENDS}", list(set(customer_ids))
+    )
     return {row["asked_id"]: row["customer_id"] for row in rows}
 
 
@@ -173,7 +175,8 @@ WITH before AS MATERIALIZED (
     WHERE customer_id = ANY($1) ORDER BY customer_id FOR UPDATE
 )
 UPDATE customer_states AS t SET
-    merged_into_customer_id = told.merged_into_customer_id, restricted = told.restricted, epoch = told.epoch, version = told.version
+    merged_into_customer_id = told.merged_into_customer_id, restricted = told.restricted,
+    epoch = told.epoch, version = told.version
 FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::bigint[], $5::bigint[])
         AS told (customer_id, merged_into_customer_id, restricted, epoch, version)
     JOIN before USING (customer_id)

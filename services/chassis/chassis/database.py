@@ -54,10 +54,11 @@ class Database:
     def __init__(self) -> None:
         self.epoch = 1
         self.pool: Pool
+        self._set: dict[int, tuple[str, str]] = {}
 
     @classmethod
-    async def connect(cls, url: str, connections_max: int = CONNECTIONS_MAX) -> "Database":
-        """Opens the pool.
+    async def connect(cls, url: str, connections_max: int = CONNECTIONS_MAX, role: str | None = None) -> "Database":
+        """Opens the pool. With a role, every connection is that role from its first statement on.
 
         Raises:
             OSError, asyncpg.PostgresError: when the server cannot be reached or refuses.
@@ -70,7 +71,7 @@ class Database:
             max_inactive_connection_lifetime=300.0,
             timeout=CONNECT_SECONDS_MAX,
             statement_cache_size=STATEMENTS_CACHED_MAX,
-            init=database._read_epoch,
+            init=database._prepare,
             reset=_refuse_open_transaction,
             server_settings={
                 "application_name": "concord",
@@ -78,12 +79,14 @@ class Database:
                 "statement_timeout": f"{STATEMENT_SECONDS_MAX}s",
                 "lock_timeout": f"{LOCK_SECONDS_MAX}s",
                 "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS_MAX}s",
+                **({"role": role} if role else {}),
             },
         )
         async with database.connection():  # says at once when the server cannot be reached
             return database
 
-    async def _read_epoch(self, connection: Connection) -> None:
+    async def _prepare(self, connection: Connection) -> None:
+        self._set.pop(connection.get_server_pid(), None)  # of a former connection, whose process number this one has now
         try:
             self.epoch = await connection.fetchval("SELECT epoch FROM database_epoch") or 1
         except asyncpg.UndefinedTableError:
@@ -97,6 +100,20 @@ class Database:
             yield connection
         finally:
             await self.pool.release(connection)
+
+    @asynccontextmanager
+    async def connection_with(self, setting: str, value: str) -> AsyncIterator[Connection]:
+        """A connection whose session has this setting: another round trip only when it had another value.
+
+        For pools all of whose connections are used this way.
+        """
+        async with self.connection() as connection:
+            pid = connection.get_server_pid()
+            if self._set.get(pid) != (setting, value):
+                self._set.pop(pid, None)
+                await connection.execute("SELECT set_config($1, $2, false)", setting, value)
+                self._set[pid] = setting, value
+            yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:

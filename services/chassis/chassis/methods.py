@@ -23,6 +23,8 @@ class Method:
     response_class: type[Message]
     kinds: frozenset[int]
     scopes: frozenset[str]
+    reveals: bool = False
+    """Whether the answer is not masked, whoever asks."""
 
 
 _current: contextvars.ContextVar[Method] = contextvars.ContextVar("method")
@@ -49,6 +51,7 @@ def by_path(path: str) -> Method:
         response_class=message_factory.GetMessageClass(descriptor.output_type),
         kinds=frozenset(access.kinds),
         scopes=frozenset(access.scopes),
+        reveals=access.reveals,
     )
 
 

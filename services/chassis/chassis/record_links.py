@@ -1,7 +1,7 @@
 """The projection that says which customer a source record belongs to, and who is linked with whom.
 
-A record that was erased stays as a row without customer and institution, under an epoch that no link has: whatever is told of it later
-is older, so it cannot come back.
+A record that was erased stays as a row without customer and institution, under an epoch that no link has: whatever is told of it
+later is older, so it cannot come back.
 """
 
 import uuid
@@ -62,7 +62,7 @@ async def fold(connection: Connection, links: Iterable[RecordLink]) -> list[asyn
 
 
 async def erase(connection: Connection, record_ids: Iterable[uuid.UUID]) -> None:
-    """Ends records for good, known ones and those that nothing was told of yet. The rows stay locked: delete what hangs on them after."""
+    """Ends records for good, also those that nothing was told of yet. They stay locked: delete what hangs on them after."""
     await connection.execute(_ERASE, sorted(set(record_ids)), NOBODY, ERASED_EPOCH)
 
 
@@ -146,5 +146,6 @@ _ERASE = """
 INSERT INTO record_links AS t (record_id, institution_id, customer_id, epoch, version)
 SELECT record_id, '', $2, $3, 0 FROM unnest($1::uuid[]) AS gone (record_id) ORDER BY record_id
 ON CONFLICT (record_id) DO UPDATE SET
-    institution_id = excluded.institution_id, customer_id = excluded.customer_id, epoch = excluded.epoch, version = excluded.version
+    institution_id = excluded.institution_id, customer_id = excluded.customer_id,
+    epoch = excluded.epoch, version = excluded.version
 """

@@ -52,5 +52,5 @@ SERVICE = ServiceDefinition(
     build=build,
     metadata=metadata,
     republishers=[Republisher("contacts", contact_pages), Republisher("permissions", permission_pages)],
-    projections=["record_links"],
+    projections=["record_links", "customer_states"],
 )

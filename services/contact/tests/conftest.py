@@ -22,7 +22,6 @@ from concord.contact.v1.reservation_service_pb2_grpc import ReservationServiceSt
 from concord.customer.v1.customer_events_pb2 import CustomerChanged
 from contact.wiring import SERVICE
 
-CAMPAIGN_ID = "0190a0b0-0000-7000-8000-000000000001"
 MARKETING, SALES = 1, 2
 
 
@@ -31,8 +30,9 @@ def service() -> ServiceDefinition:
     return SERVICE
 
 
-def touch_name(touch_id: str, institution: str = "northbank") -> str:
-    return f"institutions/{institution}/campaigns/{CAMPAIGN_ID}/waves/1/touches/{touch_id}"
+def touch_name(touch_id: str, institution: str = "northbank", campaign: str | None = None) -> str:
+    """Of a campaign of its own, unless one is given: a customer is reached once in a wave."""
+    return f"institutions/{institution}/campaigns/{campaign or touch_id}/waves/1/touches/{touch_id}"
 
 
 def reserve_request(items, institution="northbank", purpose=MARKETING, request_id=None, **changes):
@@ -50,10 +50,11 @@ def reserve_request(items, institution="northbank", purpose=MARKETING, request_i
     return reservations_pb.ReserveContactsRequest(**(fields | changes))
 
 
-def planned(touch_id: str, customer: str, event_id: str | None = None, institution: str = "northbank"):
+def planned(touch_id: str, customer: str, event_id: str | None = None, institution: str = "northbank", record: str = ""):
     message = TouchPlanned(
         touch_id=touch_id,
-        campaign_id=CAMPAIGN_ID,
+        campaign_id=touch_id,
+        record_id=record,
         wave=1,
         institution_id=institution,
         customer_id=customer,
@@ -143,9 +144,9 @@ class World:
         request = reserve_request(items, institution, purpose, request_id, **changes)
         return (await (stub or self.campaign).ReserveContacts(request, timeout=20)).results
 
-    async def plan(self, touch_id: str, customer: str, event_id: str | None = None) -> None:
+    async def plan(self, touch_id: str, customer: str, event_id: str | None = None, record: str = "") -> None:
         """The campaign service says that a touch is planned."""
-        await self.running.deliver(planned(touch_id, customer, event_id))
+        await self.running.deliver(planned(touch_id, customer, event_id, record=record))
 
     async def row(self, touch_id: str):
         async with self.database.connection() as connection:

@@ -46,5 +46,7 @@ CAPPED_PURPOSES = frozenset({Purpose.MARKETING, Purpose.SALES})
 """They need the customer's permission, are capped, and count against the caps. Service is none of these."""
 COUNTED_STATES = frozenset({State.RESERVED, State.SENT, State.DELIVERED, State.READ, State.UNKNOWN})
 """Contacts that use a slot: also those which may have arrived."""
+REACHING_STATES = COUNTED_STATES - {State.RESERVED}
+"""Contacts that took place, or may have."""
 HOLDING_STATES = COUNTED_STATES
 """A touch in one of these holds its slot: asked again, it gets the same answer."""

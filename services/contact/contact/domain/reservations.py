@@ -21,16 +21,20 @@ class Outcome(enum.IntEnum):
     NO_PERMISSION_TO_CONTACT = 3
     CAPPED = 4
     EXPIRED = 5
+    CUSTOMER_MERGED = 6
+    CUSTOMER_RESTRICTED = 7
+    ALREADY_REACHED = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of one touch, with when its slot expires, or when one is free."""
+    """The outcome of one touch, with when its slot expires, when one is free, or who took the customer over."""
 
     outcome: Outcome
     expires_at: datetime | None = None
     next_free_at: datetime | None = None
     is_new: bool = False
+    winner: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,10 @@ class Desk:
         linked: customers the institution has a link with.
         permitted: customers who have given permission for this channel and purpose.
         history: of each customer, the contacts that use slots.
+        merged: customers that were merged, and who took them over.
+        restricted: customers with whom nothing may be done.
+        waves: the wave of each touch.
+        reached: (customer, wave) of the touches that hold a slot, or used one.
     """
 
     wanted: Slot
@@ -60,6 +68,10 @@ class Desk:
     linked: frozenset[uuid.UUID]
     permitted: frozenset[uuid.UUID]
     history: dict[uuid.UUID, list[Slot]] = field(default_factory=dict)
+    merged: Mapping[uuid.UUID, uuid.UUID] = field(default_factory=dict)
+    restricted: frozenset[uuid.UUID] = frozenset()
+    waves: Mapping[uuid.UUID, str] = field(default_factory=dict)
+    reached: set[tuple[uuid.UUID, str]] = field(default_factory=set)
 
     def hand_out(self, items: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> dict[uuid.UUID, Answer]:
         """An answer for each (touch, customer), as if they had come one after the other: a slot given is history for the next."""
@@ -68,16 +80,25 @@ class Desk:
             if touch_id in answers:
                 continue
             answers[touch_id] = self._answer(touch_id, customer_id)
-            if answers[touch_id].is_new and self.wanted.purpose in CAPPED_PURPOSES:
-                self.history.setdefault(customer_id, []).append(self.wanted)
+            if answers[touch_id].is_new:
+                if touch_id in self.waves:
+                    self.reached.add((customer_id, self.waves[touch_id]))
+                if self.wanted.purpose in CAPPED_PURPOSES:
+                    self.history.setdefault(customer_id, []).append(self.wanted)
         return answers
 
     def _answer(self, touch_id: uuid.UUID, customer_id: uuid.UUID) -> Answer:
         now = self.wanted.time
         if touch_id in self.known:
             return _again(self.known[touch_id], now)
+        if customer_id in self.merged:
+            return Answer(Outcome.CUSTOMER_MERGED, winner=self.merged[customer_id])
         if customer_id not in self.linked:
             return Answer(Outcome.CUSTOMER_UNKNOWN)
+        if customer_id in self.restricted:
+            return Answer(Outcome.CUSTOMER_RESTRICTED)
+        if (customer_id, self.waves.get(touch_id, "")) in self.reached:
+            return Answer(Outcome.ALREADY_REACHED)
         if self.wanted.purpose in CAPPED_PURPOSES:
             if customer_id not in self.permitted:
                 return Answer(Outcome.NO_PERMISSION_TO_CONTACT)
@@ -105,10 +126,25 @@ class Dispatch:
     reason: str = ""
 
 
-def dispatch(known: Known, needs_permission: bool, permitted: bool, now: datetime) -> Dispatch:
-    """Sends, or gives the slot back: permission binds at the moment of sending, not of planning."""
+def dispatch(
+    known: Known, now: datetime, *, needs_permission: bool, permitted: bool, restricted: bool = False, reached: bool = False
+) -> Dispatch:
+    """Sends, or gives the slot back: what is known of the customer binds at the moment of sending, not of planning.
+
+    Args:
+        known: the touch's reservation.
+        now: by the database's clock.
+        needs_permission: whether its purpose needs one.
+        permitted: whether there is one.
+        restricted: whether nothing may be done with the customer.
+        reached: whether another touch of the same wave has reached this person.
+    """
     if is_expired(known, now):
         return Dispatch(State.RELEASED, "EXPIRED")
+    if restricted:
+        return Dispatch(State.RELEASED, Outcome.CUSTOMER_RESTRICTED.name)
+    if reached:
+        return Dispatch(State.RELEASED, Outcome.ALREADY_REACHED.name)
     if needs_permission and not permitted:
         return Dispatch(State.RELEASED, "NO_PERMISSION_TO_CONTACT")
     return Dispatch(State.DELIVERED)

@@ -28,5 +28,5 @@ async def permission_pages(connection: Connection, cursor: str, limit: int) -> t
 def _key(cursor: str) -> Key | None:
     if not cursor:
         return None
-    customer_id, institution_id, purpose, channel = cursor.split("/")
-    return Key(uuid.UUID(customer_id), institution_id, int(purpose), int(channel))
+    record_id, purpose, channel = cursor.split("/")
+    return Key(uuid.UUID(record_id), int(purpose), int(channel))

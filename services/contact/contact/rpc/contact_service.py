@@ -6,11 +6,11 @@ from typing import Any
 
 import asyncpg
 
-from chassis.database import Database
-from chassis.errors import NotFound
+from chassis import customer_states, record_links
+from chassis.database import Connection, Database
+from chassis.errors import FailedPrecondition, NotFound
 from chassis.identity import current_principal
 from chassis.ids import new_id
-from chassis.record_links import require_link
 from chassis.unit_of_work import Commands, UnitOfWork
 from concord.contact.v1.contact_service_pb2 import (
     Contact,
@@ -23,7 +23,7 @@ from concord.contact.v1.contact_service_pb2 import (
     RecordContactRequest,
 )
 from concord.contact.v1.contact_service_pb2_grpc import ContactServiceServicer
-from contact.domain.kinds import State
+from contact.domain.kinds import Direction, State
 from contact.published import contact_recorded
 from contact.rpc.translate import id_in, institution_seen_by, next_page_token, page_keys, page_size, past_instant, timestamp
 from contact.store import contacts, inbox
@@ -39,13 +39,18 @@ class ContactServicer(ContactServiceServicer):
 
     async def RecordContact(self, request: RecordContactRequest, context: Any) -> Contact:
         async def handler(unit: UnitOfWork) -> Contact:
-            customer_id = id_in(request.parent, 1)
-            await require_link(unit.connection, unit.principal, customer_id)
-            assert unit.principal.institution is not None  # channels and staff always act for one
+            customer_id, institution_id = id_in(request.parent, 1), unit.principal.institution
+            await customer_states.writable(unit.connection, unit.principal, customer_id)
+            assert institution_id is not None  # channels and staff always act for one
+            if Direction(request.direction) is Direction.OUTBOUND:
+                await _require_unrestricted(unit.connection, customer_id)
+            records = await record_links.anchors(unit.connection, institution_id, [customer_id])
+            if customer_id not in records:  # they moved away since the look above
+                raise record_links.not_found(customer_id)
             new = NewContact(
                 contact_id=new_id(),
-                customer_id=customer_id,
-                institution_id=unit.principal.institution,
+                record_id=records[customer_id][0],
+                institution_id=institution_id,
                 direction=request.direction,
                 channel=request.channel,
                 purpose=request.purpose,
@@ -64,7 +69,7 @@ class ContactServicer(ContactServiceServicer):
         principal, customer_id, limit = current_principal(), id_in(request.parent, 1), page_size(request)
         before = page_keys(request, datetime.fromisoformat, uuid.UUID)
         async with self._database.connection() as connection:
-            await require_link(connection, principal, customer_id)
+            customer_id = await customer_states.readable(connection, principal, customer_id)
             rows = await contacts.page(connection, customer_id, institution_seen_by(principal), before, limit + 1)
         return ListContactsResponse(
             contacts=[_contact(row) for row in rows[:limit]],
@@ -75,7 +80,7 @@ class ContactServicer(ContactServiceServicer):
         principal, customer_id, limit = current_principal(), id_in(request.parent, 1), page_size(request)
         before = page_keys(request, datetime.fromisoformat, uuid.UUID)
         async with self._database.connection() as connection:
-            await require_link(connection, principal, customer_id)
+            customer_id = await customer_states.readable(connection, principal, customer_id)
             rows = await inbox.page(connection, customer_id, institution_seen_by(principal), before, limit + 1)
         return ListInboxMessagesResponse(
             inbox_messages=[_message(row, row["read_at"]) for row in rows[:limit]],
@@ -85,7 +90,7 @@ class ContactServicer(ContactServiceServicer):
     async def ReadInboxMessage(self, request: ReadInboxMessageRequest, context: Any) -> InboxMessage:
         async def handler(unit: UnitOfWork) -> InboxMessage:
             customer_id, message_id = id_in(request.name, 1), id_in(request.name, 3)
-            await require_link(unit.connection, unit.principal, customer_id)
+            await customer_states.writable(unit.connection, unit.principal, customer_id)
             row = await inbox.lock(unit.connection, message_id)
             owner = (customer_id, unit.principal.institution)
             if row is None or (row["customer_id"], row["institution_id"]) != owner:
@@ -99,6 +104,14 @@ class ContactServicer(ContactServiceServicer):
             return _message(row, unit.now)
 
         return await self._commands.run(request, handler)
+
+
+async def _require_unrestricted(connection: Connection, customer_id: uuid.UUID) -> None:
+    if customer_id in await customer_states.restricted(connection, [customer_id]):
+        raise FailedPrecondition(
+            "CUSTOMER_RESTRICTED",
+            f"customers/{customer_id} is restricted: nobody may contact it; what it says itself may be recorded",
+        )
 
 
 def _contact(row: asyncpg.Record) -> Contact:

@@ -11,7 +11,7 @@ from chassis.database import Connection
 
 HASH_BYTES = 16
 PageKey = tuple[datetime, uuid.UUID]
-_MESSAGE = "m.touch_id, m.customer_id, m.institution_id, m.delivered_at, m.read_at, c.title, c.body"
+_MESSAGE = "m.touch_id, m.record_id, m.institution_id, m.delivered_at, m.read_at, c.title, c.body"
 
 
 async def keep_content(connection: Connection, title: str, body: str) -> bytes:
@@ -21,14 +21,16 @@ async def keep_content(connection: Connection, title: str, body: str) -> bytes:
         "INSERT INTO contact_messages (content_hash, title, body) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
         content_hash, title, body,
     )  # fmt: skip
+    # Who erases the last contact with this text waits, and then finds that it is not the last.
+    await connection.execute("SELECT FROM contact_messages WHERE content_hash = $1 FOR KEY SHARE", content_hash)
     return content_hash
 
 
 async def deliver(connection: Connection, touch_ids: Sequence[uuid.UUID]) -> None:
     """Lays the messages of contacts into inboxes. A touch's second message is an error of the program: the key refuses it."""
     await connection.execute(
-        "INSERT INTO inbox_messages (touch_id, customer_id, institution_id, content_hash, delivered_at)"
-        " SELECT contact_id, customer_id, institution_id, content_hash, contact_time FROM contacts"
+        "INSERT INTO inbox_messages (touch_id, record_id, institution_id, content_hash, delivered_at)"
+        " SELECT contact_id, record_id, institution_id, content_hash, contact_time FROM contacts"
         " WHERE contact_id = ANY($1::uuid[])",
         list(touch_ids),
     )
@@ -39,19 +41,22 @@ async def page(
 ) -> list[asyncpg.Record]:
     """A customer's messages before a key, newest first; of all institutions with None."""
     return await connection.fetch(
-        f"SELECT {_MESSAGE} FROM inbox_messages m JOIN contact_messages c USING (content_hash) WHERE m.customer_id = $1"
-        " AND ($2::text IS NULL OR m.institution_id = $2)"
-        " AND ($3::timestamptz IS NULL OR (m.delivered_at, m.touch_id) < ($3, $4))"
+        f"SELECT l.customer_id, {_MESSAGE} FROM record_links l CROSS JOIN LATERAL ("
+        "SELECT * FROM inbox_messages WHERE record_id = l.record_id"
+        " AND ($3::timestamptz IS NULL OR (delivered_at, touch_id) < ($3, $4))"
+        " ORDER BY delivered_at DESC, touch_id DESC LIMIT $5"
+        ") AS m JOIN contact_messages c USING (content_hash)"
+        " WHERE l.customer_id = $1 AND ($2::text IS NULL OR l.institution_id = $2)"
         " ORDER BY m.delivered_at DESC, m.touch_id DESC LIMIT $5",
         customer_id, institution_id, *(before or (None, None)), limit,
     )  # fmt: skip
 
 
 async def lock(connection: Connection, touch_id: uuid.UUID) -> asyncpg.Record | None:
-    """One message, locked."""
+    """One message, locked, with whose it is now."""
     return await connection.fetchrow(
-        f"SELECT {_MESSAGE} FROM inbox_messages m JOIN contact_messages c USING (content_hash)"
-        " WHERE m.touch_id = $1 FOR UPDATE OF m",
+        f"SELECT l.customer_id, {_MESSAGE} FROM inbox_messages m JOIN contact_messages c USING (content_hash)"
+        " JOIN record_links l ON l.record_id = m.record_id WHERE m.touch_id = $1 FOR UPDATE OF m",
         touch_id,
     )
 

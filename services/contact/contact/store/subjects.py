@@ -24,12 +24,3 @@ async def lock(connection: Connection, customer_ids: Collection[uuid.UUID]) -> d
     )
     now: datetime = await connection.fetchval("SELECT clock_timestamp()")
     return now
-
-
-async def linked(connection: Connection, institution_id: str, customer_ids: Collection[uuid.UUID]) -> frozenset[uuid.UUID]:
-    """Those of the customers that the institution has a link with."""
-    rows = await connection.fetch(
-        "SELECT DISTINCT customer_id FROM record_links WHERE institution_id = $1 AND customer_id = ANY($2::uuid[])",
-        institution_id, list(set(customer_ids)),
-    )  # fmt: skip
-    return frozenset(row["customer_id"] for row in rows)

@@ -173,8 +173,9 @@ async def test_a_service_message_needs_no_permission(world):
 async def test_a_touch_without_a_reservation_fails_and_says_so(world):
     [anna] = await world.customers(1)
     touch = world.new_touch()
-    await world.plan(touch, anna)
-    await world.plan(touch, anna, event_id=str(uuid.uuid4()))
+    record = await world.value("SELECT record_id::text FROM record_links")
+    await world.plan(touch, anna, record=record)
+    await world.plan(touch, anna, event_id=str(uuid.uuid4()), record=record)
     row = await world.row(touch)
     assert (row["state"], row["state_reason"], row["touch"]) == (FAILED, "NO_RESERVATION", world.touch_name(touch))
     assert await messages(world, touch) == 0

@@ -36,7 +36,7 @@ def outcomes(results):
 
 
 async def most_contacts_of_a_customer(world):
-    return await world.value("SELECT max(n) FROM (SELECT count(*) n FROM contacts WHERE state = 1 GROUP BY customer_id) c")
+    return await world.value("SELECT max(n) FROM (SELECT count(*) n FROM contacts WHERE state = 1 GROUP BY record_id) c")
 
 
 @pytest.mark.timeout(300)
