@@ -23,6 +23,20 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("rejection_id"),
     )
     op.create_table(
+        "relinks",
+        sa.Column("relink_id", sa.Uuid(), nullable=False),
+        sa.Column("record_id", sa.Uuid(), nullable=False),
+        sa.Column("from_customer_id", sa.Uuid(), nullable=False),
+        sa.Column("to_customer_id", sa.Uuid(), nullable=False),
+        sa.Column("reason_code", sa.Text(), nullable=False),
+        sa.Column("override_reason", sa.Text(), nullable=False),
+        sa.Column("decided_by", sa.Text(), nullable=False),
+        sa.Column("decided_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("relink_id"),
+        comment="single records moved by hand, and why",
+    )
+    op.create_index("relinks_record", "relinks", ["record_id"], unique=False)
+    op.create_table(
         "review_items",
         sa.Column("review_item_id", sa.Uuid(), nullable=False),
         sa.Column("kind", sa.SmallInteger(), nullable=False),
@@ -107,7 +121,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("low_record_id", "high_record_id", "rejection_id"),
         comment="records that are never linked by a rule; they may be merged only after the rejection is withdrawn",
     )
-    op.create_index("rejected_pairs_high", "rejected_pairs", ["high_record_id"], unique=False, postgresql_where=sa.text("live"))
+    op.create_index("rejected_pairs_high", "rejected_pairs", ["high_record_id"], unique=False)
     op.create_index("rejected_pairs_rejection", "rejected_pairs", ["rejection_id"], unique=False)
     op.create_table(
         "review_decisions",
@@ -119,11 +133,17 @@ def upgrade() -> None:
         sa.Column("decided_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("undone_by", sa.Text(), nullable=True),
         sa.Column("undone_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("undo_reason_code", sa.Text(), nullable=True),
         sa.Column("merge_ids", postgresql.ARRAY(sa.Uuid()), nullable=False, comment="what MERGE did"),
         sa.Column("rejection_id", sa.Uuid(), nullable=True, comment="what NOT_SAME and SPLIT did"),
         sa.Column("split_customer_id", sa.Uuid(), nullable=True, comment="where SPLIT moved the right side"),
         sa.Column("chosen_record_id", sa.Uuid(), nullable=True, comment="whose value CHOOSE pinned"),
-        sa.Column("chosen_before_record_id", sa.Uuid(), nullable=True, comment="whose value was pinned before"),
+        sa.Column(
+            "pinned_before",
+            sa.DateTime(timezone=True),
+            nullable=True,
+            comment="when the chosen record's value had been pinned before",
+        ),
         sa.ForeignKeyConstraint(
             ["review_item_id"],
             ["review_items.review_item_id"],

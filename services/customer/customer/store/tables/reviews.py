@@ -73,11 +73,12 @@ review_decisions = Table(
     Column("decided_at", INSTANT, nullable=False),
     Column("undone_by", Text),
     Column("undone_at", INSTANT),
+    Column("undo_reason_code", Text),
     Column("merge_ids", ARRAY(Uuid), nullable=False, comment="what MERGE did"),
     Column("rejection_id", Uuid, comment="what NOT_SAME and SPLIT did"),
     Column("split_customer_id", Uuid, comment="where SPLIT moved the right side"),
     Column("chosen_record_id", Uuid, comment="whose value CHOOSE pinned"),
-    Column("chosen_before_record_id", Uuid, comment="whose value was pinned before"),
+    Column("pinned_before", INSTANT, comment="when the chosen record's value had been pinned before"),
 )
 Index("review_decisions_time", review_decisions.c.decided_at)
 
@@ -108,6 +109,21 @@ merge_records = Table(
 )
 Index("merge_records_record", merge_records.c.record_id)
 
+relinks = Table(
+    "relinks",
+    metadata,
+    Column("relink_id", Uuid, primary_key=True),
+    Column("record_id", Uuid, nullable=False),
+    Column("from_customer_id", Uuid, nullable=False),
+    Column("to_customer_id", Uuid, nullable=False),
+    Column("reason_code", Text, nullable=False),
+    Column("override_reason", Text, nullable=False),
+    Column("decided_by", Text, nullable=False),
+    Column("decided_at", INSTANT, nullable=False),
+    comment="single records moved by hand, and why",
+)
+Index("relinks_record", relinks.c.record_id)
+
 rejections = Table(
     "rejections",
     metadata,
@@ -130,5 +146,5 @@ rejected_pairs = Table(
     Column("live", Boolean, nullable=False),
     comment="records that are never linked by a rule; they may be merged only after the rejection is withdrawn",
 )
-Index("rejected_pairs_high", rejected_pairs.c.high_record_id, postgresql_where=text("live"))
+Index("rejected_pairs_high", rejected_pairs.c.high_record_id)
 Index("rejected_pairs_rejection", rejected_pairs.c.rejection_id)
