@@ -1,6 +1,6 @@
 """What the customer master publishes. No event holds a name, document, phone, e-mail, address or free text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, cast
 from uuid import UUID
@@ -12,17 +12,18 @@ from concord.customer.v1 import customer_events_pb2 as pb
 from concord.customer.v1.activity_pb2 import ActivityDetail
 from concord.customer.v1.attribute_pb2 import Attribute as ProtoAttribute
 from concord.customer.v1.attribute_pb2 import PartyKind, Sex
-from customer.domain.golden import golden
+from customer.domain.golden import Believed
 from customer.domain.intake import activity_id as activity_id_of
 from customer.domain.kyc import RiskLevel
 from customer.domain.vocabulary import Attribute
-from customer.messages import view
 from customer.store.customers import CustomerRow
 from customer.store.holdings import HolderRow, HoldingRow
+from customer.store.quality import Remembered
 from customer.store.records import Member
 
 INSTITUTION_CHANGED = "concord.customer.v1.institution.changed"
 CUSTOMER_UPDATED = "concord.customer.v1.customer.updated"
+QUALITY_CHANGED = "concord.customer.v1.quality.changed"
 RECORDS_MOVED = "concord.customer.v1.customer.records_moved"
 HOLDING_CHANGED = "concord.customer.v1.holding.changed"
 ACTIVITY_RECORDED = "concord.customer.v1.activity.recorded"
@@ -55,9 +56,22 @@ def _link(member: Member, epoch: int) -> RecordLink:
     return record_link(member.record_id, member.institution_id, member.customer_id, member.link_version, epoch)
 
 
-def customer_changed(row: CustomerRow, members: Sequence[Member], epoch: int) -> Event:
-    """The public state of a customer over all its records: no name, document, contact point or address."""
-    believed = golden([view(member) for member in members])
+def customer_changed(
+    row: CustomerRow,
+    members: Sequence[Member],
+    believed: Mapping[Attribute, Sequence[Believed]],
+    instant: datetime,
+    epoch: int,
+) -> Event:
+    """The public state of a customer over all its records: no name, document, contact point or address.
+
+    Args:
+        row: the customer.
+        members: all its live records.
+        believed: what is believed of them at `instant`.
+        instant: which roles have ended by then.
+        epoch: of the database.
+    """
     best = {attribute: values[0] for attribute, values in believed.items()}
     kind, born, sex = best.get(Attribute.PARTY_KIND), best.get(Attribute.BIRTH_DATE), best.get(Attribute.SEX)
     language, zone = best.get(Attribute.LANGUAGE), best.get(Attribute.TIME_ZONE)
@@ -87,19 +101,38 @@ def customer_changed(row: CustomerRow, members: Sequence[Member], epoch: int) ->
         record_links=[_link(member, epoch) for member in sorted(members, key=lambda member: member.record_id)],
         merged_into_customer_id=str(row.merged_into) if row.merged_into else "",
         create_time_seconds=int(row.create_time.timestamp()),
+        restricted=row.restricted,
+        role_kinds=_role_kinds(believed.get(Attribute.ROLE, ()), instant),
     )
     return Event(CUSTOMER_UPDATED, aggregate_id=str(row.customer_id), message=message)
 
 
-def records_moved(former: UUID, member: Member, reason: str, epoch: int) -> Event:
-    """A record went from one customer to another."""
+def _role_kinds(roles: Sequence[Believed], instant: datetime) -> list[Any]:
+    """Kinds of the roles that last. ISO dates sort as they follow."""
+    today = instant.date().isoformat()
+    return sorted({role.value.kind for role in roles if not role.value.end_date or role.value.end_date >= today})
+
+
+def quality_changed(customer_id: UUID, quality: Remembered, epoch: int) -> Event:
+    """The quality of a customer, which has entered another band."""
+    message = pb.QualityChanged(
+        customer_id=str(customer_id),
+        state_version=StateVersion(epoch=epoch, version=quality.version),
+        completeness_percent=quality.completeness_percent,
+        credibility_percent=quality.credibility_percent,
+    )
+    return Event(QUALITY_CHANGED, aggregate_id=str(customer_id), message=message)
+
+
+def records_moved(former: UUID, to: UUID, members: Iterable[Member], reason: str, epoch: int) -> Event:
+    """Records went from one customer to another, all of them in one event."""
     message = pb.RecordsMoved(
         from_customer_id=str(former),
-        to_customer_id=str(member.customer_id),
-        record_links=[_link(member, epoch)],
+        to_customer_id=str(to),
+        record_links=[_link(member, epoch) for member in sorted(members, key=lambda member: member.record_id)],
         reason=reason,
     )
-    return Event(RECORDS_MOVED, aggregate_id=str(member.customer_id), message=message)
+    return Event(RECORDS_MOVED, aggregate_id=str(to), message=message)
 
 
 def holding_changed(row: HoldingRow, holders: Iterable[HolderRow], epoch: int) -> Event:

@@ -57,6 +57,15 @@ class SurvivorshipRule(IntEnum):
     COMPLETENESS = 10
 
 
+class VerificationMethod(IntEnum):
+    """Ways to verify."""
+
+    DOCUMENT_SEEN = 1
+    REGISTRY = 2
+    ELECTRONIC = 3
+    CODE_SENT = 4
+
+
 class ResolutionReason(IntEnum):
     """Why a record belongs to its customer."""
 
