@@ -15,6 +15,7 @@ from concord.customer.v1.attribute_pb2 import Attribute
 from concord.customer.v1.institution_service_pb2_grpc import InstitutionServiceServicer
 from customer import messages, published
 from customer.rpc.callers import unknown_source_system
+from customer.standards import time_zones
 from customer.store import institutions as store
 
 # The other services use this word for the whole: a rating's scope, a contact policy.
@@ -34,7 +35,7 @@ class InstitutionServicer(InstitutionServiceServicer):
         if request.institution_id in _RESERVED_IDS:
             raise _invalid("institution_id", "ID_RESERVED", "must not be a word of the platform: choose another id")
         _require_display_name(wanted.display_name, "institution.display_name")
-        if wanted.time_zone not in messages.time_zones():
+        if wanted.time_zone not in time_zones():
             raise _invalid("institution.time_zone", "TIME_ZONE_UNKNOWN", "must be an IANA time zone such as Asia/Shanghai")
 
         async def handler(unit: UnitOfWork) -> pb.Institution:
