@@ -16,6 +16,7 @@ WHOLE_NAME_CLOSE_MIN = 0.92
 PART_CLOSE_MIN = 0.9
 STREET_CLOSE_MIN = 0.88
 INITIAL_LETTERS_MAX = 1
+NUMBERS_OF_TWINS_APART_MAX = 3
 
 
 class NameLevel(IntEnum):
@@ -96,6 +97,8 @@ def name_level(one: Names, other: Names) -> NameLevel | None:
     if not (one.forms and other.forms):
         return NameLevel.DIFFERENT if one.han and other.han else None
     level = max(_form_level(mine, theirs) for mine, theirs in product(one.forms, other.forms))
+    if one.undivided and other.undivided and level is NameLevel.ONE_PART_ONLY:
+        return NameLevel.SAME
     if one.han and other.han and level >= NameLevel.CLOSE:
         # Brothers share a letter of the given name, and sound alike: letters decide, as far as both have them.
         if level > NameLevel.CLOSE or _letters_shared(one.han, other.han):
@@ -110,7 +113,7 @@ def _letters_shared(one: str, other: str) -> bool:
 
 def _form_level(one: NameForm, other: NameForm) -> NameLevel:
     if one.given == other.given and one.family == other.family:
-        return NameLevel.SAME if one.family and (one.given or len(one.family) > 3) else NameLevel.ONE_PART_ONLY
+        return NameLevel.SAME if one.family and one.given else NameLevel.ONE_PART_ONLY
     if one.given and one.family and one.given == other.family and one.family == other.given:
         return NameLevel.SWAPPED
     if not (one.given and one.family and other.given and other.family):
@@ -136,6 +139,17 @@ def _incomplete_level(one: NameForm, other: NameForm) -> NameLevel:
         return NameLevel.CLOSE
     close = (_part_agreement(a, b) for a in (one.given, one.family) for b in (other.given, other.family) if a and b)
     return NameLevel.PART_CLOSE if any(close) else NameLevel.DIFFERENT
+
+
+def given_close(one: NameForm, other: NameForm) -> bool:
+    """Whether the given names of two readings agree, perhaps but for a slip, or stand where the other has the family name."""
+    if one.family and other.family and _part_agreement(one.given, other.family) and _part_agreement(one.family, other.given):
+        return True
+    if not (one.given and other.given):
+        return not one.given and not other.given
+    return _part_agreement(one.given, other.given) > 0 or (
+        min(len(one.given), len(other.given)) >= 3 and OSA.distance(one.given, other.given, score_cutoff=1) <= 1
+    )
 
 
 def _part_agreement(one: str, other: str) -> int:
@@ -197,6 +211,22 @@ def _number_level(one: DocumentNumber, other: DocumentNumber) -> NumberLevel | N
         return NumberLevel.DIFFERENT
     edits = OSA.distance(one.number, other.number, score_cutoff=2)
     return (NumberLevel.SAME, NumberLevel.ONE_EDIT, NumberLevel.TWO_EDITS, NumberLevel.DIFFERENT)[edits]
+
+
+def one_slip(one: Iterable[DocumentNumber], other: Iterable[DocumentNumber]) -> bool:
+    """Whether two documents are one, a slip apart. Numbers that follow one another are no slip: twins get them."""
+    return any(
+        mine.scheme == theirs.scheme
+        and mine.country_code == theirs.country_code
+        and _number_level(mine, theirs) == NumberLevel.ONE_EDIT
+        and not _follow_one_another(mine.number, theirs.number)
+        for mine, theirs in product(one, other)
+    )
+
+
+def _follow_one_another(one: str, other: str) -> bool:
+    mine, theirs = "".join(filter(str.isdigit, one)), "".join(filter(str.isdigit, other))
+    return len(mine) == len(theirs) and abs(int(mine or 0) - int(theirs or 0)) <= NUMBERS_OF_TWINS_APART_MAX
 
 
 def phone_level(one: frozenset[str], other: frozenset[str]) -> PhoneLevel | None:

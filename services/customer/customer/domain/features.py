@@ -1,97 +1,17 @@
 """What matching looks at: the evidence in one record, in a form that can be compared. Placeholders are left out."""
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import resources
 
 from customer.domain import names, placeholders
 from customer.domain.vocabulary import IdentifierScheme
 
 ORGANISATION = 2
-LEGAL_FORMS = frozenset(
-    [
-        "ag",
-        "as",
-        "aktiebolag",
-        "bv",
-        "co",
-        "company",
-        "corp",
-        "corporation",
-        "gmbh",
-        "inc",
-        "kg",
-        "limited",
-        "llc",
-        "llp",
-        "ltd",
-        "nv",
-        "oy",
-        "plc",
-        "pte",
-        "pty",
-        "sa",
-        "sarl",
-        "se",
-        "spa",
-        "sro",
-        "srl",
-    ]
-)
-TITLES = frozenset(
-    [
-        "mr",
-        "mrs",
-        "ms",
-        "miss",
-        "mister",
-        "madam",
-        "dr",
-        "doc",
-        "prof",
-        "ing",
-        "mgr",
-        "bc",
-        "mudr",
-        "judr",
-        "phdr",
-        "rndr",
-        "sir",
-        "dame",
-        "jr",
-        "sr",
-        "phd",
-        "mba",
-        "esq",
-    ]
-)
-PARTICLES = frozenset(
-    [
-        "van",
-        "von",
-        "der",
-        "den",
-        "de",
-        "di",
-        "da",
-        "del",
-        "della",
-        "du",
-        "la",
-        "le",
-        "bin",
-        "binti",
-        "ibn",
-        "al",
-        "el",
-        "ter",
-        "ten",
-        "zu",
-        "zum",
-        "zur",
-        "dos",
-    ]
-)
+RESIDENT_CARD_CHARACTERS = 18
+OLD_CZECH_NUMBER_DIGITS = 9
 _HAN_LEGAL_FORMS = re.compile("(股份)?(有限)?(责任)?公司$|集团$")
 _HAN = re.compile(r"[㐀-䶿一-鿿豈-﫿]")
 _LETTERS = re.compile(r"[^\W\d_]+")
@@ -100,40 +20,10 @@ _NUMBERS = re.compile(r"\d+")
 _UMLAUT = re.compile("(?<=[ln])(?:v|yu)")
 _DATE = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
 
+_WORDS = json.loads(resources.files("customer").joinpath("data/matching.json").read_text(encoding="utf-8"))
+LEGAL_FORMS, TITLES, PARTICLES = (frozenset(_WORDS[kind]) for kind in ("legal_forms", "titles", "particles"))
 # Schemes whose rule has a check digit: only of these do two different valid numbers mean two parties for certain.
-_CHECKED_NATIONAL_IDS = frozenset(
-    [
-        "BE",
-        "BG",
-        "BR",
-        "CH",
-        "CL",
-        "CN",
-        "CZ",
-        "EE",
-        "ES",
-        "FI",
-        "FR",
-        "GR",
-        "IL",
-        "IN",
-        "IS",
-        "IT",
-        "KR",
-        "LT",
-        "LV",
-        "NL",
-        "NO",
-        "PL",
-        "RO",
-        "SE",
-        "SK",
-        "TH",
-        "TR",
-        "ZA",
-    ]
-)
-_CHECKED_ORGANISATIONS = frozenset(["AU", "BR", "CN", "CZ", "DK", "EE", "FI", "FR", "JP", "KR", "NO", "PL", "SE", "SG", "TW"])
+_CHECK_DIGIT_COUNTRIES = {IdentifierScheme[scheme]: set(found) for scheme, found in _WORDS["check_digit_countries"].items()}
 # A new one is issued every few years: another number says nothing.
 RENEWABLE_SCHEMES = frozenset({IdentifierScheme.PASSPORT, IdentifierScheme.DRIVING_LICENCE, IdentifierScheme.PERMIT})
 
@@ -148,10 +38,11 @@ class NameForm:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """All readings of a name, and the same in simplified Han letters where there are any."""
+    """All readings of a name, and the same in simplified Han letters where there are any; `undivided` for organisations."""
 
     forms: tuple[NameForm, ...] = ()
     han: str = ""
+    undivided: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.forms or self.han)
@@ -215,13 +106,11 @@ def document(scheme: int, country_code: str, number: str, *, valid: bool) -> Doc
 
 def has_check_digit(scheme: int, country_code: str, number: str) -> bool:
     """Whether a valid number of this scheme and country has passed a check digit, not only a form."""
-    if scheme == IdentifierScheme.NATIONAL_ID:
-        return country_code in _CHECKED_NATIONAL_IDS and (country_code != "CZ" or len(number) >= 10)
-    if scheme == IdentifierScheme.PERMIT:
-        return country_code == "CN" and len(number) == 18
-    if scheme == IdentifierScheme.ORGANISATION_REGISTRATION:
-        return country_code in _CHECKED_ORGANISATIONS
-    return scheme == IdentifierScheme.LEI
+    if country_code not in _CHECK_DIGIT_COUNTRIES.get(IdentifierScheme(scheme), ()):
+        return False
+    if scheme == IdentifierScheme.PERMIT:  # travel permits have none, residence permits are built as resident cards
+        return len(number) == RESIDENT_CARD_CHARACTERS
+    return (scheme, country_code) != (IdentifierScheme.NATIONAL_ID, "CZ") or len(number) > OLD_CZECH_NUMBER_DIGITS
 
 
 def phones(numbers: Iterable[str]) -> frozenset[str]:
@@ -283,7 +172,7 @@ def organisation_names(full: str, latin: str = "", aliases: Iterable[str] = (), 
         if words and not placeholders.is_name(" ".join(words)):
             forms[NameForm("", "".join(words))] = None
     letters = "".join(_HAN.findall(han or full))
-    return Names(tuple(forms), _HAN_LEGAL_FORMS.sub("", letters) or letters)
+    return Names(tuple(forms), _HAN_LEGAL_FORMS.sub("", letters) or letters, undivided=True)
 
 
 def address(lines: Sequence[str], locality: str = "", postcode: str = "") -> AddressForm:

@@ -80,7 +80,14 @@ class Model:
             shared = {getattr(form, kind) for form in one.forms} & {getattr(form, kind) for form in other.forms}
             rarity = min((self.term(kind, part)[0] for part in shared if part), default=self.terms.average_bits[kind])
             base = min(base + rarity - self.terms.average_bits[kind], self.weights["name"][NameLevel.CLOSE])
+        elif level is NameLevel.ONE_PART_ONLY:
+            base = min(base, self._rarity_of_one_part(one, other))
         return _clamped(min(base, ceiling))
+
+    def _rarity_of_one_part(self, one: Names, other: Names) -> float:
+        """How surprising the part is that both have, whatever part each of them takes it for."""
+        mine, theirs = ({part for form in names.forms for part in (form.given, form.family) if part} for names in (one, other))
+        return min((min(self.term("given", part)[0], self.term("family", part)[0]) for part in mine & theirs), default=0.0)
 
     def term(self, kind: str, term: str) -> tuple[float, bool]:
         """How surprising a part of a name is, and whether it is a known one."""

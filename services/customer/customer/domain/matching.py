@@ -1,13 +1,23 @@
 """Is it the same party? Hard rules first, then weights in bits (Fellegi and Sunter), then guards; link, steward or new."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from uuid import UUID
 
 from customer.domain.blocking import blocking_keys
-from customer.domain.comparisons import DateLevel, NameLevel, NumberLevel, levels
+from customer.domain.comparisons import (
+    DateLevel,
+    NameLevel,
+    NumberLevel,
+    date_level,
+    document_level,
+    given_close,
+    levels,
+    name_level,
+    one_slip,
+)
 from customer.domain.features import DocumentNumber, Features
 from customer.domain.match_model import Model, prior_bits
 
@@ -207,7 +217,8 @@ def _judged(model: Model, features: Features, customer_id: UUID, members: Mappin
     if "DIFFERENT_KIND" in rules:
         zone, reason = Zone.NEW, "DIFFERENT_KIND"
     elif same_document or best.weight_bits >= model.link_bits:
-        objection = guard(model, features, members)
+        nearest = sorted(explained, key=lambda record: (-explained[record].weight_bits, record))
+        objection = guard(model, features, [members[record] for record in nearest])
         zone = Zone.STEWARD if objection else Zone.LINK
         reason = objection or ("IDENTITY_DOCUMENT" if same_document else "WEIGHT")
     elif "DOCUMENT_OF_ANOTHER" in rules:
@@ -221,39 +232,61 @@ def _judged(model: Model, features: Features, customer_id: UUID, members: Mappin
 
 def _may_join(model: Model, some: Mapping[UUID, Features], others: Mapping[UUID, Features]) -> bool:
     """Whether the records of two customers can be one customer's without any guard objecting."""
-    return all(not guard(model, features, others) for features in some.values())
+    return all(
+        not guard(model, features, sorted(others.values(), key=lambda other: -explain(model, features, other).weight_bits))
+        for features in some.values()
+    )
 
 
-def guard(model: Model, features: Features, members: Mapping[UUID, Features]) -> str:
-    """Why a record must not join a customer automatically, however much it weighs; empty when nothing speaks against it."""
-    from_source = sum(other.source == features.source for other in members.values())
-    if from_source >= RECORDS_OF_ONE_SOURCE_MAX:
+def guard(model: Model, features: Features, members: Sequence[Features]) -> str:
+    """Why a record must not join a customer automatically, however much it weighs; empty when nothing speaks against it.
+
+    Args:
+        members: the customer's records, the most similar first. Of birth date and given name, the first that states them counts:
+            one bad record does not keep the good ones apart, and one that is silent does not bring two people together.
+    """
+    if sum(other.source == features.source for other in members) >= RECORDS_OF_ONE_SOURCE_MAX:
         return "CLUSTER_TOO_LARGE"
-    for other in members.values():
-        if _different_documents(features.documents, other.documents):
-            return "DIFFERENT_DOCUMENT"
-    for other in members.values():
-        found = levels(features, other)
-        if found.get("identifier") == NumberLevel.SAME:
-            continue
-        if found.get("birth_date", DateLevel.SAME) <= DateLevel.ONE_PART_SAME:
+    if any(_different_documents(features.documents, other.documents) for other in members):
+        return "DIFFERENT_DOCUMENT"
+    if members and _one_document(features, members[0]):
+        return ""
+    dated = next((other for other in members if features.birth_date and other.birth_date), None)
+    if dated is not None and not _one_document(features, dated):
+        if _is_another_birth(features.birth_date, dated.birth_date):
             return "BIRTH_DATE_DIFFERS"  # father and son of one name
-        if _may_be_siblings(model, features, other, found.get("name")):
-            return "GIVEN_NAME_DIFFERS"  # twins, and all who share a household
+    named = next((other for other in members if _is_complete(features) and _is_complete(other)), None)
+    if named is not None and not _one_document(features, named) and _may_be_siblings(model, features, named):
+        return "GIVEN_NAME_DIFFERS"  # twins, and all who share a household
     return ""
 
 
-def _may_be_siblings(model: Model, one: Features, other: Features, name: int | None) -> bool:
-    """Whether the given names differ, and not by a slip: each of them is a name that many have."""
-    if name is None:
-        return False
-    if name in (NameLevel.DIFFERENT, NameLevel.PART_CLOSE, NameLevel.FAMILY_SAME):
-        return True
-    if name != NameLevel.CLOSE:
-        return False
+def _is_another_birth(one: str, other: str) -> bool:
+    """Whether two dates are no slip apart. Day and month alone are no evidence here: some are born on a parent's birthday."""
+    level = date_level(one, other)
+    return level is not None and (level <= DateLevel.ONE_PART_SAME or (level < DateLevel.ONE_EDIT and one[:4] != other[:4]))
+
+
+def _one_document(one: Features, other: Features) -> bool:
+    return document_level(one.documents, other.documents) == NumberLevel.SAME or one_slip(one.documents, other.documents)
+
+
+def _is_complete(features: Features) -> bool:
+    return (
+        features.names.undivided or bool(features.names.han) or any(form.given and form.family for form in features.names.forms)
+    )
+
+
+def _may_be_siblings(model: Model, one: Features, other: Features) -> bool:
+    """Whether the given names differ, and not by a slip: of a slip, one is hardly a name that many have."""
     if one.names.han and other.names.han:
-        return True
-    pairs = [
-        (mine.given, theirs.given) for mine in one.names.forms for theirs in other.names.forms if mine.family == theirs.family
-    ]
-    return bool(pairs) and all(a != b and model.is_known("given", a) and model.is_known("given", b) for a, b in pairs)
+        return one.names.han != other.names.han
+    name = name_level(one.names, other.names)
+    if name is not None and name >= NameLevel.SWAPPED:
+        return False
+    return not any(
+        (name is NameLevel.CLOSE or given_close(mine, theirs))
+        and (mine.given == theirs.given or not (model.is_known("given", mine.given) and model.is_known("given", theirs.given)))
+        for mine in one.names.forms
+        for theirs in other.names.forms
+    )

@@ -127,6 +127,8 @@ def _western(draw: random.Random) -> Person:
     sex = draw.choice((1, 2))
     given = _zipf(draw, place["female" if sex == 1 else "male"].split(), 5)
     family = _zipf(draw, place["family"].split(), 5)
+    if draw.random() < 0.01:
+        given = ""
     if draw.random() < 0.25:  # most family names of a country are in no list of the common ones
         family += draw.choice(("son", "er", "man", "ley", "ton", "berg", "ska", "ini", "ov", "ard"))
     domain = draw.choice(("gmail.com", "yahoo.com", "outlook.com", "mail.com"))
@@ -135,7 +137,7 @@ def _western(draw: random.Random) -> Person:
         place["country"], sex, family, given, _birth_date(draw),
         national_id=_digits(draw, draw.choice((7, 9))),
         phone=place["dial"] + _digits(draw, place["digits"]),
-        email=f"{given[:draw.choice((1, 9))]}.{family}{_digits(draw, draw.choice((0, 2)))}@{domain}",
+        email=f"{given[: draw.choice((1, 9))]}.{family}{_digits(draw, draw.choice((0, 2)))}@{domain}",
         street=f"{draw.choice(roads)} {_zipf(draw, place['family'].split())} {draw.choice(('street', 'road', 'avenue', 'lane'))}",
         number=str(draw.randrange(1, 300)),
         city=_zipf(draw, lists["western_cities"].split()),
@@ -232,7 +234,7 @@ def _changed_name(draw: random.Random, person: Person) -> dict[str, Any]:
         part = draw.choice(("family", "given"))
         return {part: _mistyped(draw, getattr(person, part))}
     if chance < 0.18:
-        return {"given": person.given[0]}
+        return {"given": person.given[:1]}
     if chance < 0.2 and person.sex == 1:
         return {"family": _zipf(draw, _lists()["western"][0]["family"].split())}
     if chance < 0.22:

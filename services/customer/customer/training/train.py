@@ -70,8 +70,8 @@ def train(features: Sequence[Features], options: Options, progress: Callable[[fl
     """
     if len(features) < 200:
         raise TrainingError(f"{len(features)} records are too few: at least 200 are needed")
-    logging.getLogger("splink").setLevel(logging.ERROR)
     connection = duckdb.connect()
+    connection.execute("SET threads = 1")  # more would draw other random pairs each time, and wait for one another in Python
     try:
         trained = _run_splink(connection, features, options, progress)
     finally:
@@ -118,7 +118,7 @@ def _run_splink(
         "max_iterations": 25,
     }
     api = DuckDBAPI(connection)
-    linker = Linker(api.register(table), settings)
+    linker = Linker(api.register(table), settings, log_level=logging.ERROR)
     linker.training.estimate_u_using_random_sampling(max_pairs=options.random_pairs, seed=options.seed)
     progress(0.5)
     for place, (_, rule) in enumerate(blocks, 1):
