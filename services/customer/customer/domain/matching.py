@@ -218,7 +218,7 @@ def _judged(model: Model, features: Features, customer_id: UUID, members: Mappin
         zone, reason = Zone.NEW, "DIFFERENT_KIND"
     elif same_document or best.weight_bits >= model.link_bits:
         nearest = sorted(explained, key=lambda record: (-explained[record].weight_bits, record))
-        objection = guard(model, features, [members[record] for record in nearest])
+        objection = _guard(model, features, [members[record] for record in nearest])
         zone = Zone.STEWARD if objection else Zone.LINK
         reason = objection or ("IDENTITY_DOCUMENT" if same_document else "WEIGHT")
     elif "DOCUMENT_OF_ANOTHER" in rules:
@@ -232,13 +232,20 @@ def _judged(model: Model, features: Features, customer_id: UUID, members: Mappin
 
 def _may_join(model: Model, some: Mapping[UUID, Features], others: Mapping[UUID, Features]) -> bool:
     """Whether the records of two customers can be one customer's without any guard objecting."""
-    return all(
-        not guard(model, features, sorted(others.values(), key=lambda other: -explain(model, features, other).weight_bits))
-        for features in some.values()
-    )
+    return not any(guard(model, features, others) for features in some.values())
 
 
-def guard(model: Model, features: Features, members: Sequence[Features]) -> str:
+def guard(model: Model, features: Features, members: Mapping[UUID, Features]) -> str:
+    """Why a record must not join, or stay with, these records automatically; empty when nothing speaks against it."""
+    return _guard(model, features, _nearest(model, features, members))
+
+
+def _nearest(model: Model, features: Features, members: Mapping[UUID, Features]) -> list[Features]:
+    weights = {record_id: explain(model, features, other).weight_bits for record_id, other in members.items()}
+    return [members[record_id] for record_id in sorted(members, key=lambda record_id: (-weights[record_id], record_id))]
+
+
+def _guard(model: Model, features: Features, members: Sequence[Features]) -> str:
     """Why a record must not join a customer automatically, however much it weighs; empty when nothing speaks against it.
 
     Args:
@@ -252,9 +259,8 @@ def guard(model: Model, features: Features, members: Sequence[Features]) -> str:
     if members and _one_document(features, members[0]):
         return ""
     dated = next((other for other in members if features.birth_date and other.birth_date), None)
-    if dated is not None and not _one_document(features, dated):
-        if _is_another_birth(features.birth_date, dated.birth_date):
-            return "BIRTH_DATE_DIFFERS"  # father and son of one name
+    if dated is not None and not _one_document(features, dated) and _is_another_birth(features.birth_date, dated.birth_date):
+        return "BIRTH_DATE_DIFFERS"  # father and son of one name
     named = next((other for other in members if _is_complete(features) and _is_complete(other)), None)
     if named is not None and not _one_document(features, named) and _may_be_siblings(model, features, named):
         return "GIVEN_NAME_DIFFERS"  # twins, and all who share a household

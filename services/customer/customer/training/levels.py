@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import pyarrow
+from duckdb.func import ARROW
 
 from customer.domain.comparisons import COMPARISONS
 from customer.domain.features import Features
@@ -36,9 +37,7 @@ def register(connection: duckdb.DuckDBPyConnection, values: dict[str, list[Any]]
     """Makes `{attribute}_level(number, number)` known to DuckDB."""
     for attribute, (_, _, compare) in COMPARISONS.items():
         function: Any = _function(values[attribute], compare)
-        connection.create_function(
-            f"{attribute}_level", function, ["INTEGER", "INTEGER"], "TINYINT", type=duckdb.func.PythonUDFType.ARROW
-        )
+        connection.create_function(f"{attribute}_level", function, ["INTEGER", "INTEGER"], "TINYINT", type=ARROW)
 
 
 def _function(values: list[Any], compare: Callable[[Any, Any], int | None]) -> Callable[[Any, Any], Any]:
