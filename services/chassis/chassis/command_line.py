@@ -159,15 +159,17 @@ async def _republish(service: ServiceDefinition, settings: Any, options: argpars
         raise ValueError("give either --to SERVICE or --since INSTANT")
     if options.run and options.to is None:
         raise ValueError("--run goes with --to SERVICE only")
-    database = await Database.connect(settings.database_url)
+    application = await service.build(settings)
     try:
+        database = application.database
         if options.to is not None:
-            count = await republish.republish(database, service.republishers, options.to, service.name, options.run or "")
+            republishers = [*service.republishers, *application.republishers]
+            count = await republish.republish(database, republishers, options.to, service.name, options.run or "")
         else:
             count = await republish.republish_since(database, options.since)
         _say(f"{count} events {'are published' if options.run else 'will be published by the running service'}")
     finally:
-        await database.close()
+        await _close(application)
 
 
 async def _rebuild(service: ServiceDefinition, settings: Any, options: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ from chassis.database import Database
 from chassis.identity import InternalTokens
 from chassis.interceptors import interceptors
 from chassis.relay import Relay
+from chassis.republish import Republisher
 from chassis.unit_of_work import Commands
 
 CONCURRENT_RPCS_MAX = 1000
@@ -61,6 +62,7 @@ class Application:
         background: async callables that run until cancelled, started again with back-off when they fail or return.
         channels: to other services; closed at the end.
         closing: what else is to be closed at the end, before the database.
+        republishers: what it can say again only with what it was built with, beside those of its ServiceDefinition.
         bus_enabled: False runs neither relay nor consumers (tests).
     """
 
@@ -73,6 +75,7 @@ class Application:
     background: Sequence[Background] = ()
     channels: Sequence[grpc.aio.Channel] = ()
     closing: Sequence[Background] = ()
+    republishers: Sequence[Republisher] = ()
     tokens: InternalTokens | None = None
     bus_enabled: bool = True
 

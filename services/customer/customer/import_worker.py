@@ -13,12 +13,12 @@ from datetime import datetime
 from uuid import UUID
 
 from chassis import clock, leases
-from chassis.database import RETRYABLE_ERRORS, Database
+from chassis.database import RETRYABLE_ERRORS
 from chassis.ids import new_id
 from chassis.leases import Lease
 from chassis.unit_of_work import Commands, UnitOfWork
 from concord.customer.v1 import intake_service_pb2 as pb
-from customer.domain.blind_index import BlindIndex
+from customer.core import Core
 from customer.domain.import_reading import RowReader, check_beginning, header
 from customer.domain.import_rows import Unreadable, mapping
 from customer.domain.imports import CODECS, REJECTIONS_KEPT, STARTED_WITHIN, Counts, Format, State
@@ -27,12 +27,12 @@ from customer.domain.vocabulary import Outcome
 from customer.import_parquet import ParquetRows, PartsFile
 from customer.import_parties import Defaults
 from customer.import_preparer import Chunk, PreparerDied, Preparers, Reading, Ready, Refused
-from customer.rpc.ingest_records import Stated, ingest
+from customer.rpc.ingest_records import prepare_all, take
 from customer.store import imports as store
 from customer.store import institutions as institution_store
 from customer.store.imports import ImportRow, Rejection
 from customer.store.institutions import SourceSystem
-from customer.store.vault import DataKey, Vault, bound_to
+from customer.store.vault import DataKey, bound_to
 
 LEASE = "imports"
 CHUNK_ROWS_MAX = 2_000
@@ -68,11 +68,12 @@ class _Job:
 class ImportWorker:
     """Runs in the background of the service; `wake` is set when an import was started."""
 
-    def __init__(self, database: Database, commands: Commands, vault: Vault, index: BlindIndex, processes_count: int) -> None:
-        self._database = database
+    def __init__(self, core: Core, commands: Commands, processes_count: int) -> None:
+        self._core = core
+        self._database = core.database
         self._commands = commands
-        self._vault = vault
-        self._index = index
+        self._vault = core.vault
+        self._index = core.index
         self._preparers = Preparers(processes_count or os.cpu_count() or 1)
         self._holder = f"{socket.gethostname()}/{os.getpid()}/{new_id()}"
         self._failures: dict[UUID, int] = {}
@@ -196,7 +197,8 @@ class ImportWorker:
         counts, rejections = Counts(), []
         ready = [item for item in prepared if isinstance(item, Ready)]
         records = [pb.SourceRecord.FromString(item.record) for item in ready]
-        results = await ingest(unit, self._index, [Stated(job.source, record) for record in records])
+        accepted = await prepare_all(unit.now, self._index, [(job.source, record) for record in records])
+        results = await take(unit, self._core, records, accepted)
         for item, record, result in zip(ready, records, results, strict=True):
             counts.add(Outcome(result.outcome))
             if result.outcome == pb.INGEST_OUTCOME_REJECTED:

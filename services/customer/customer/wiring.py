@@ -8,16 +8,30 @@ from concord.customer.v1.customer_service_pb2_grpc import add_CustomerServiceSer
 from concord.customer.v1.import_service_pb2_grpc import add_ImportServiceServicer_to_server
 from concord.customer.v1.institution_service_pb2_grpc import add_InstitutionServiceServicer_to_server
 from concord.customer.v1.intake_service_pb2_grpc import add_IntakeServiceServicer_to_server
+from concord.customer.v1.record_service_pb2_grpc import add_RecordServiceServicer_to_server
 from customer.config import Settings
+from customer.core import Core
 from customer.domain.blind_index import BlindIndex
-from customer.events.republish import REPUBLISHERS
+from customer.domain.match_model import Model, default_model
+from customer.events.republish import REPUBLISHERS, customer_republisher
 from customer.import_worker import ImportWorker
 from customer.rpc.customer_service import CustomerServicer
 from customer.rpc.import_service import ImportServicer
 from customer.rpc.institution_service import InstitutionServicer
 from customer.rpc.intake_service import IntakeServicer
+from customer.rpc.record_service import RecordServicer
+from customer.store.policies import Policies
 from customer.store.tables import metadata
 from customer.store.vault import Vault
+from customer.store.viewers import Viewers
+
+
+class DefaultModels:
+    """Until a model can be activated."""
+
+    def current(self) -> Model:
+        """The model that is shipped."""
+        return default_model()
 
 
 async def build(settings: Settings) -> Application:
@@ -25,8 +39,10 @@ async def build(settings: Settings) -> Application:
     database = await Database.connect(settings.database_url, settings.database_connections_max)
     commands = Commands(database)
     vault = await Vault.connect(settings.customer_keys_url, settings.root_key)
+    viewers = await Viewers.connect(database, settings.database_url, settings.database_connections_max)
     index = BlindIndex(settings.index_key)
-    imports = ImportWorker(database, commands, vault, index, settings.import_processes)
+    core = Core(database, viewers, index, vault, DefaultModels(), Policies())
+    imports = ImportWorker(core, commands, settings.import_processes)
     return Application(
         name="customer",
         settings=settings,
@@ -34,12 +50,14 @@ async def build(settings: Settings) -> Application:
         commands=commands,
         servicers=[
             (add_InstitutionServiceServicer_to_server, InstitutionServicer(database, commands)),
-            (add_IntakeServiceServicer_to_server, IntakeServicer(database, commands, index)),
-            (add_CustomerServiceServicer_to_server, CustomerServicer(database, index)),
+            (add_IntakeServiceServicer_to_server, IntakeServicer(core, commands)),
+            (add_CustomerServiceServicer_to_server, CustomerServicer(core)),
+            (add_RecordServiceServicer_to_server, RecordServicer(core)),
             (add_ImportServiceServicer_to_server, ImportServicer(database, commands, vault, index, imports)),
         ],
         background=[imports.run],
-        closing=[vault.close],
+        closing=[viewers.close, vault.close],
+        republishers=[customer_republisher(core)],
     )
 
 

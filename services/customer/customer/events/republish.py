@@ -2,11 +2,15 @@
 
 from uuid import UUID
 
+from chassis import clock
 from chassis.database import Connection
 from chassis.outbox import Event
 from chassis.republish import Republisher
 from concord.customer.v1.activity_pb2 import ActivityDetail
 from customer import published
+from customer.core import Core
+from customer.domain.golden import golden
+from customer.statements import view
 from customer.store import activities as activity_store
 from customer.store import customers as customer_store
 from customer.store import holdings as holding_store
@@ -29,14 +33,22 @@ async def institution_pages(connection: Connection, cursor: str, limit: int) -> 
     return events, rows[-1]["institution_id"] if len(rows) == limit else None
 
 
-async def customer_pages(connection: Connection, cursor: str, limit: int) -> Page:
-    """States of customers with the links of their records."""
-    # Versions are read before the records: a change between the two is published later under a higher version.
-    rows = await customer_store.page(connection, cursor, limit)
-    members = await record_store.visible(connection, [(row.customer_id, None) for row in rows])
-    epoch = await _epoch(connection)
-    events = [published.customer_changed(row, mine, epoch) for row, mine in zip(rows, members, strict=True)]
-    return events, str(rows[-1].customer_id) if len(rows) == limit else None
+def customer_republisher(core: Core) -> Republisher:
+    """Says again the states of customers with the links of their records."""
+
+    async def pages(connection: Connection, cursor: str, limit: int) -> Page:
+        # Versions are read before the records: a change between the two is published later under a higher version.
+        rows = await customer_store.page(connection, cursor, limit)
+        members = await record_store.visible(connection, core.vault, [(row.customer_id, None) for row in rows])
+        epoch, now = await _epoch(connection), clock.now()
+        policy = await core.policies.at(connection, now)
+        events = []
+        for row, mine in zip(rows, members, strict=True):
+            believed = golden([view(member) for member in mine], policy, now)
+            events.append(published.customer_changed(row, mine, believed, now, epoch))
+        return events, str(rows[-1].customer_id) if len(rows) == limit else None
+
+    return Republisher("customers", pages)
 
 
 async def holding_pages(connection: Connection, cursor: str, limit: int) -> Page:
@@ -70,7 +82,6 @@ async def activity_pages(connection: Connection, cursor: str, limit: int) -> Pag
 
 REPUBLISHERS = [
     Republisher("institutions", institution_pages),
-    Republisher("customers", customer_pages),
     Republisher("holdings", holding_pages),
     Republisher("activities", activity_pages),
 ]

@@ -1,14 +1,22 @@
 """Checks that several servicers make on their callers."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from uuid import UUID
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from chassis.database import Connection
-from chassis.errors import NotFound, PermissionDenied
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from chassis.identity import Principal, require_institution
 from chassis.ids import resource_segments
+from customer.domain.intake import SECONDS_MIN
 from customer.store import institutions
+from customer.store.customers import CustomerRow
 from customer.store.institutions import SourceSystem
+
+CLOCKS_DIFFER_SECONDS_MAX = 5
+"""So far ahead of us a caller's "now" may be."""
 
 
 def viewing_institution(principal: Principal) -> str | None:
@@ -19,6 +27,52 @@ def viewing_institution(principal: Principal) -> str | None:
 def bound_customer(principal: Principal) -> UUID | None:
     """The only customer the caller may touch, if there is one."""
     return UUID(principal.customer) if principal.customer else None
+
+
+def require_own(principal: Principal, customer_id: UUID) -> None:
+    """A caller that acts for one customer reads that one only.
+
+    Raises:
+        NotFound: CUSTOMER_NOT_FOUND.
+    """
+    if bound_customer(principal) not in (None, customer_id):
+        raise customer_not_found(customer_id)
+
+
+def customer_not_found(customer_id: UUID) -> NotFound:
+    """The refusal of a customer that does not exist for this caller."""
+    return NotFound("CUSTOMER_NOT_FOUND", f"customers/{customer_id} does not exist, or your institution has no link with it")
+
+
+def require_not_merged(row: CustomerRow, winner: UUID) -> None:
+    """Nothing is written to a merged customer.
+
+    Args:
+        winner: at the end of the chain, see `customers.winner`.
+
+    Raises:
+        FailedPrecondition: CUSTOMER_MERGED, naming the winner.
+    """
+    if row.merged_into is not None:
+        name = f"customers/{winner}"
+        raise FailedPrecondition(
+            "CUSTOMER_MERGED", f"customers/{row.customer_id} was merged into {name}; write to that one", metadata={"winner": name}
+        )
+
+
+def past(instant: Timestamp, field: str, now: datetime) -> datetime:
+    """An instant that is not ahead of us.
+
+    Raises:
+        InvalidArgument: TIME_IN_FUTURE, TIME_OUT_OF_RANGE.
+    """
+    if instant.seconds > now.timestamp() + CLOCKS_DIFFER_SECONDS_MAX:
+        rule = "must not lie in the future: what will be known is not known; leave it out for the present"
+        raise InvalidArgument("TIME_IN_FUTURE", f"{field} {rule}", field_violations=[(field, rule)])
+    if instant.seconds < SECONDS_MIN:
+        rule = "must lie after the year 1850"
+        raise InvalidArgument("TIME_OUT_OF_RANGE", f"{field} {rule}", field_violations=[(field, rule)])
+    return datetime.fromtimestamp(instant.seconds, UTC).replace(microsecond=instant.nanos // 1000)
 
 
 def require_unbound(principal: Principal) -> None:

@@ -4,16 +4,16 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from chassis.database import Database
+from chassis import clock
 from chassis.gatherer import Gatherer
 from chassis.identity import current_principal, require_institution
 from chassis.ids import resource_segments
 from chassis.unit_of_work import Answer, Call, Commands, UnitOfWork
 from concord.customer.v1 import intake_service_pb2 as pb
 from concord.customer.v1.intake_service_pb2_grpc import IntakeServiceServicer
-from customer.domain.blind_index import BlindIndex
+from customer.core import Core
 from customer.rpc.callers import bound_customer, require_source_systems, require_unbound, unknown_source_system
-from customer.rpc.ingest_records import Stated, ingest
+from customer.rpc.ingest_records import prepare_all, take
 from customer.rpc.record_activities import record
 from customer.rpc.upsert_holdings import upsert
 from customer.store import institutions as institution_store
@@ -25,10 +25,11 @@ GATHERED_RECORDS_MAX = 200
 class IntakeServicer(IntakeServiceServicer):
     """Translates; the work is in `ingest_records`, `upsert_holdings` and `record_activities`."""
 
-    def __init__(self, database: Database, commands: Commands, index: BlindIndex) -> None:
-        self._database = database
+    def __init__(self, core: Core, commands: Commands) -> None:
+        self._core = core
+        self._database = core.database
         self._commands = commands
-        self._index = index
+        self._index = core.index
         self._gatherer: Gatherer[Call, Message] = Gatherer(self._ingest_calls, items_max=GATHERED_RECORDS_MAX)
 
     async def IngestRecord(self, request: pb.IngestRecordRequest, context: Any) -> pb.IngestRecordResult:
@@ -40,24 +41,34 @@ class IntakeServicer(IntakeServiceServicer):
         return answer
 
     async def _ingest_calls(self, calls: list[Call]) -> list[Message | Exception]:
-        return await self._commands.run_many(calls, self._handle_ingest)
-
-    async def _handle_ingest(self, unit: UnitOfWork, calls: list[Call]) -> list[Answer]:
+        """What needs no transaction is done before it, once for all attempts."""
         pairs = {call.request.parent: call.request.parent.split("/") for call in calls}
-        sources = await institution_store.find_source_systems(unit.connection, [(parts[1], parts[3]) for parts in pairs.values()])
+        async with self._database.connection() as connection:
+            sources = await institution_store.find_source_systems(connection, [(parts[1], parts[3]) for parts in pairs.values()])
         known = [call for call in calls if call.request.parent in sources]
-        results = iter(
-            await ingest(unit, self._index, [Stated(sources[call.request.parent], call.request.source_record) for call in known])
-        )
-        return [next(results) if call.request.parent in sources else unknown_source_system(call.request.parent) for call in calls]
+        items = [(sources[call.request.parent], call.request.source_record) for call in known]
+        prepared = await prepare_all(clock.now(), self._index, items)
+        ready = {id(call): item for call, item in zip(known, prepared, strict=True)}
+
+        async def handler(unit: UnitOfWork, fresh: list[Call]) -> list[Answer]:
+            mine = [call for call in fresh if id(call) in ready]
+            results = iter(
+                await take(unit, self._core, [call.request.source_record for call in mine], [ready[id(call)] for call in mine])
+            )
+            return [next(results) if id(call) in ready else unknown_source_system(call.request.parent) for call in fresh]
+
+        return await self._commands.run_many(calls, handler)
 
     async def BatchIngestRecords(self, request: pb.BatchIngestRecordsRequest, context: Any) -> pb.BatchIngestRecordsResponse:
-        require_unbound(current_principal())
+        principal = current_principal()
+        require_unbound(principal)
+        async with self._database.connection() as connection:
+            source = (await require_source_systems(connection, principal, [request.parent]))[request.parent]
+        records = request.source_records
+        prepared = await prepare_all(clock.now(), self._index, [(source, record) for record in records])
 
         async def handler(unit: UnitOfWork) -> pb.BatchIngestRecordsResponse:
-            sources = await require_source_systems(unit.connection, unit.principal, [request.parent])
-            items = [Stated(sources[request.parent], source_record) for source_record in request.source_records]
-            return pb.BatchIngestRecordsResponse(results=await ingest(unit, self._index, items))
+            return pb.BatchIngestRecordsResponse(results=await take(unit, self._core, records, prepared))
 
         return await self._commands.run(request, handler)
 

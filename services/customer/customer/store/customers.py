@@ -11,6 +11,7 @@ from chassis.database import Connection
 
 _HIGHEST = "\U0010ffff"
 _NO_CUSTOMER = UUID(int=0)
+_COLUMNS = "customer_id, version, create_time, update_time, merged_into, restricted"
 
 
 @dataclass(slots=True)
@@ -20,17 +21,34 @@ class CustomerRow:
     customer_id: UUID
     version: int
     create_time: datetime
+    update_time: datetime
     merged_into: UUID | None = None
+    restricted: bool = False
 
 
 async def lock(connection: Connection, customer_ids: Collection[UUID]) -> dict[UUID, CustomerRow]:
-    """Customers, locked in the order of their ids."""
+    """Customers, locked in the order of their ids.
+
+    The lock guards which records belong to a customer, their states, links and pins, and its row. Whoever changes any of these
+    holds the lock of every customer concerned before reading what the change rests on.
+    """
     rows = await connection.fetch(
-        "SELECT customer_id, version, create_time, merged_into FROM customers WHERE customer_id = ANY($1::uuid[])"
-        " ORDER BY customer_id FOR UPDATE",
+        f"SELECT {_COLUMNS} FROM customers WHERE customer_id = ANY($1::uuid[]) ORDER BY customer_id FOR UPDATE",
         list(customer_ids),
     )
     return {row[0]: CustomerRow(*row) for row in rows}
+
+
+async def get(connection: Connection, customer_id: UUID) -> CustomerRow | None:
+    """A customer; None when there never was one of this id."""
+    row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM customers WHERE customer_id = $1", customer_id)
+    return CustomerRow(*row) if row else None
+
+
+async def winner(connection: Connection, customer_id: UUID) -> UUID:
+    """Who took over a merged customer's records, at the end of a chain of merges; a customer that is not merged is its own."""
+    found: UUID | None = await connection.fetchval(_WINNER, customer_id)
+    return found or customer_id
 
 
 async def write(connection: Connection, customers: Sequence[CustomerRow], now: datetime) -> None:
@@ -41,14 +59,15 @@ async def write(connection: Connection, customers: Sequence[CustomerRow], now: d
         [customer.version for customer in customers],
         [customer.create_time for customer in customers],
         now,
+        [customer.merged_into for customer in customers],
+        [customer.restricted for customer in customers],
     )
 
 
 async def page(connection: Connection, after: str, limit: int) -> list[CustomerRow]:
     """Customers by id, for re-publication."""
     rows = await connection.fetch(
-        "SELECT customer_id, version, create_time, merged_into FROM customers WHERE customer_id > $1"
-        " ORDER BY customer_id LIMIT $2",
+        f"SELECT {_COLUMNS} FROM customers WHERE customer_id > $1 ORDER BY customer_id LIMIT $2",
         UUID(after) if after else _NO_CUSTOMER,
         limit,
     )
@@ -100,8 +119,19 @@ _NAMED = """r.record_id IN (
         SELECT FROM unnest($7::text[], $8::text[]) AS other (low, high)
         WHERE NOT EXISTS (
             SELECT FROM name_tokens n WHERE n.record_id = t.record_id AND n.token ~>=~ other.low AND n.token ~<~ other.high)))"""
+_WINNER = """
+WITH RECURSIVE chain (customer_id, merged_into) AS (
+    SELECT customer_id, merged_into FROM customers WHERE customer_id = $1
+    UNION
+    SELECT c.customer_id, c.merged_into FROM chain JOIN customers c ON c.customer_id = chain.merged_into
+)
+SELECT customer_id FROM chain WHERE merged_into IS NULL
+"""
 _WRITE = """
-INSERT INTO customers (customer_id, version, create_time, update_time)
-SELECT *, $4::timestamptz FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[])
-ON CONFLICT (customer_id) DO UPDATE SET version = excluded.version, update_time = excluded.update_time
+INSERT INTO customers (customer_id, version, create_time, update_time, merged_into, restricted)
+SELECT customer_id, version, create_time, $4::timestamptz, merged_into, restricted
+FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $5::uuid[], $6::boolean[])
+    AS row (customer_id, version, create_time, merged_into, restricted)
+ON CONFLICT (customer_id) DO UPDATE SET version = excluded.version, update_time = excluded.update_time,
+    merged_into = excluded.merged_into, restricted = excluded.restricted
 """

@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.database import Connection
-from customer.store.records import RacedError
+from customer.store.record_writes import RacedError
 
 _NO_HOLDING = UUID(int=0)
 

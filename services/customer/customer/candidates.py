@@ -1,0 +1,101 @@
+"""Whom a record may belong to: the customers of records that share a blocking key, judged by the match model."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from uuid import UUID
+
+from opentelemetry import metrics
+
+from chassis.database import Connection
+from concord.customer.v1.party_pb2 import Party
+from customer.core import Core
+from customer.domain.blocking import blocking_keys
+from customer.domain.features import Features
+from customer.domain.matching import Decision, decide
+from customer.features import features_of
+from customer.store import matches
+from customer.store.records import Member, visible
+
+CANDIDATES_MAX = 50
+"""Records that are compared with one record: those that share most keys with it."""
+_hot_keys = metrics.get_meter("concord").create_counter(
+    "customer.hot_blocking_keys", description="Blocking keys that more records share than are read"
+)
+
+
+class Holders:
+    """Which records hold which blocking keys: those of the database, and those that a transaction brings."""
+
+    def __init__(self) -> None:
+        self._records: dict[int, list[UUID]] = {}
+        self.customers: dict[UUID, UUID] = {}
+        """Of the records read from the database, as they were then."""
+
+    async def read(self, connection: Connection, keys: Collection[int]) -> None:
+        """Reads who holds these keys."""
+        for key, record_id, customer_id in await matches.holders(connection, keys):
+            self._records.setdefault(key, []).append(record_id)
+            self.customers[record_id] = customer_id
+        hot = [held for held in self._records.values() if len(held) > matches.RECORDS_OF_A_KEY_MAX]
+        for held in hot:
+            held.pop()
+        if hot:
+            _hot_keys.add(len(hot))
+
+    def add(self, keys: Iterable[int], record_id: UUID) -> None:
+        """A record holds these keys."""
+        for key in keys:
+            held = self._records.setdefault(key, [])
+            if len(held) < matches.RECORDS_OF_A_KEY_MAX:
+                held.append(record_id)
+
+    def of(self, keys: Sequence[int], record_id: UUID | None = None) -> list[UUID]:
+        """The records that share most keys with these; without the record itself. Of equals those with the stronger key."""
+        shared: Counter[UUID] = Counter()
+        for key in keys:
+            shared.update(self._records.get(key, ()))
+        shared.pop(record_id, None)  # type: ignore[arg-type]
+        return [found for found, _ in shared.most_common(CANDIDATES_MAX)]
+
+
+class Evidence:
+    """The features of records, made when they are first asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[UUID, Features] = {}
+
+    def of(self, member: Member) -> Features:
+        """The features of a record in its present state."""
+        made = self._made.get(member.record_id)
+        if made is None:
+            made = self._made[member.record_id] = evidence(member.party, member.source_system)
+        return made
+
+    def replace(self, member: Member, features: Features) -> None:
+        """A record has a new state."""
+        self._made[member.record_id] = features
+
+    def of_customer(self, members: Mapping[UUID, Member], without: UUID | None = None) -> dict[UUID, Features]:
+        """The features of a customer's records."""
+        return {record_id: self.of(member) for record_id, member in members.items() if record_id != without}
+
+
+def evidence(party: Party, source_system: str) -> Features:
+    """The features of a standardised party."""
+    return features_of(party, source=source_system)
+
+
+async def judge(connection: Connection, core: Core, standard: Party) -> tuple[Decision, list[Member]]:
+    """To whom a standardised party would be linked, and that customer's records; changes nothing."""
+    features = evidence(standard, "")
+    keys = list(dict.fromkeys(core.index.blocking(kind, value) for kind, value in blocking_keys(features)))
+    holders = Holders()
+    await holders.read(connection, keys)
+    customers = sorted({holders.customers[record_id] for record_id in holders.of(keys)})
+    found = await visible(connection, core.vault, [(customer_id, None) for customer_id in customers]) if customers else []
+    members = dict(zip(customers, found, strict=True))
+    made = Evidence()
+    known = {customer_id: {member.record_id: made.of(member) for member in mine} for customer_id, mine in members.items()}
+    population = await matches.population(connection)
+    decision = decide(core.models.current(), features, known, population=population)
+    return decision, members.get(decision.customer_id, []) if decision.customer_id else []

@@ -1,0 +1,187 @@
+"""To whom the records of a batch belong: asks the match model, and does what follows. No I/O."""
+
+from collections.abc import Collection, Mapping, Sequence
+from uuid import UUID
+
+from concord.customer.v1.party_pb2 import Party
+from customer.candidates import Evidence, Holders, evidence
+from customer.changes import Changes, Why
+from customer.domain.features import Features
+from customer.domain.matching import Decision, Explanation, Model, Zone, decide, guard
+from customer.domain.merging import Candidate, winner
+from customer.domain.vocabulary import LinkOrigin, MoveReason, ResolutionReason
+from customer.store.record_writes import Content
+from customer.store.records import Member
+from customer.store.reviews import NewItem, ReviewKind
+
+_REASONS = {"IDENTITY_DOCUMENT": ResolutionReason.IDENTITY_DOCUMENT}
+_CONTRADICTIONS = frozenset({"DIFFERENT_DOCUMENT", "BIRTH_DATE_DIFFERS", "GIVEN_NAME_DIFFERS"})
+
+
+def reason_of(decision: Decision) -> ResolutionReason:
+    """Why a decision links."""
+    return _REASONS.get(decision.reason, ResolutionReason.MATCH_WEIGHT)
+
+
+class Resolver:
+    """Follows the decisions of a batch: what one record brought, the next one is compared with.
+
+    `questions` are what stewards have to decide.
+    """
+
+    def __init__(
+        self,
+        changes: Changes,
+        model: Model,
+        holders: Holders,
+        records: Mapping[UUID, Member],
+        rejected: Mapping[UUID, Collection[UUID]],
+        population: int,
+    ) -> None:
+        self._changes = changes
+        self._model = model
+        self._holders = holders
+        self._records = dict(records)
+        self._rejected = rejected
+        self._population = population
+        self._evidence = Evidence()
+        self.questions: list[NewItem] = []
+
+    def resolve(self, member: Member, content: Content) -> ResolutionReason:
+        """Links a new record with a customer, or makes one; returns why."""
+        keys = content.blocking_keys
+        decision = self._decide(self._evidence.of(member), self._candidates(keys), ()) if self._holders.of(keys) else None
+        if decision is not None and decision.zone is Zone.LINK and decision.customer_id is not None:
+            member.customer_id, why = decision.customer_id, self._why(decision)
+        else:
+            member.customer_id = self._changes.new_customer()
+            why = Why(ResolutionReason.NEW_CUSTOMER, model_version=self._model.version)
+        self._changes.add(member, content, why)
+        self._register(member, keys)
+        if decision is not None:
+            self._follow(member, decision)
+        return why.reason
+
+    def resolve_again(self, member: Member, party: Party, keys: Sequence[int]) -> ResolutionReason:
+        """Gives a known record its new party, and moves it if what identifies it says so; returns why it is where it is then.
+
+        It stays where it is while it can: a source rarely means another person by the same key. What was decided by hand stays.
+        """
+        former = self._evidence.of(member)
+        features = evidence(party, member.source_system)
+        member.party = party
+        self._evidence.replace(member, features)
+        self._register(member, keys)
+        if features == former or member.origin == LinkOrigin.MANUAL:
+            return ResolutionReason.SOURCE_KEY
+        home = member.customer_id
+        mates = self._evidence.of_customer(self._changes.members[home], member.record_id)
+        candidates = self._candidates(keys, member.record_id)
+        if mates:
+            candidates[home] = mates
+        decision = self._decide(features, candidates, self._rejected.get(member.record_id, ()))
+        target = self._target(home, decision)
+        if target is None and mates and self._has_left(features, former, mates):
+            target = self._changes.new_customer()
+            self._changes.move(
+                member, target, Why(ResolutionReason.NEW_CUSTOMER, model_version=self._model.version), MoveReason.RELINK
+            )
+            reason = ResolutionReason.NEW_CUSTOMER
+        elif target is not None:
+            self._changes.move(member, target, self._why(decision), MoveReason.RELINK)
+            reason = self._why(decision).reason
+        else:
+            reason = ResolutionReason.SOURCE_KEY
+        self._follow(member, decision)
+        return reason
+
+    @staticmethod
+    def _target(home: UUID, decision: Decision) -> UUID | None:
+        """Where a known record goes; None when it stays, because nobody else is surely the same or its own customer is too."""
+        if decision.zone is not Zone.LINK or decision.customer_id == home:
+            return None
+        linkable = {rival.customer_id for rival in decision.rivals if rival.zone is Zone.LINK}
+        return None if home in linkable else decision.customer_id
+
+    def _has_left(self, features: Features, former: Features, mates: Mapping[UUID, Features]) -> bool:
+        """Whether a record contradicts those it was linked with, or has become somebody else altogether."""
+        if any(mate.party_kind != features.party_kind for mate in mates.values()):
+            return True
+        if guard(self._model, features, mates) in _CONTRADICTIONS:
+            return True
+        itself, others = UUID(int=0), UUID(int=1)
+        known = {itself: {itself: former}, others: mates}
+        return self._decide(features, known, ()).zone is Zone.NEW
+
+    def _decide(
+        self, features: Features, candidates: Mapping[UUID, Mapping[UUID, Features]], never: Collection[UUID]
+    ) -> Decision:
+        return decide(self._model, features, candidates, population=self._population, never_link=never)
+
+    def _candidates(self, keys: Sequence[int], record_id: UUID | None = None) -> dict[UUID, dict[UUID, Features]]:
+        customers = {
+            self._records[found].customer_id: None for found in self._holders.of(keys, record_id) if found in self._records
+        }
+        made = {
+            customer_id: self._evidence.of_customer(self._changes.members[customer_id], record_id) for customer_id in customers
+        }
+        return {customer_id: members for customer_id, members in made.items() if members}
+
+    def _register(self, member: Member, keys: Sequence[int]) -> None:
+        self._records[member.record_id] = member
+        self._holders.add(keys, member.record_id)
+
+    def _why(self, decision: Decision) -> Why:
+        return Why(
+            reason_of(decision),
+            LinkOrigin.AUTO,
+            self._model.version,
+            decision.weight_bits,
+            decision.explanation.to_bytes() if decision.explanation else b"",
+        )
+
+    def _follow(self, member: Member, decision: Decision) -> None:
+        """Joins customers that a record proves to be one, and asks stewards about those that it only makes likely."""
+        joined: set[UUID] = set()
+        same = {decision.customer_id, *decision.bridges} - {None}
+        if decision.bridges and member.customer_id in same:
+            joined = self._join({customer_id for customer_id in same if customer_id is not None}, self._why(decision))
+        if decision.zone is Zone.STEWARD and decision.customer_id != member.customer_id and decision.record_id is not None:
+            self._ask(member, decision.record_id, decision.weight_bits, decision.explanation)
+        for rival in decision.rivals:
+            if rival.customer_id not in joined and rival.customer_id != member.customer_id:
+                self._ask(member, rival.record_id, rival.weight_bits, rival.explanation)
+
+    def _join(self, customer_ids: set[UUID], why: Why) -> set[UUID]:
+        """Merges customers into the one that wins; not those with a record that a steward linked, or keeps apart from these."""
+        changes = self._changes
+        best = winner(
+            Candidate(customer_id, len(changes.members[customer_id]), changes.rows[customer_id].create_time)
+            for customer_id in customer_ids
+        )
+        joined, together = {best}, set(changes.members[best])
+        merged = Why(ResolutionReason.MERGE, why.origin, why.model_version, why.weight_bits, why.explanation)
+        for customer_id in sorted(customer_ids - {best}):
+            members = list(changes.members[customer_id].values())
+            apart = any(not together.isdisjoint(self._rejected.get(member.record_id, ())) for member in members)
+            if apart or any(member.origin == LinkOrigin.MANUAL for member in members):
+                continue
+            for member in members:
+                changes.move(member, best, merged, MoveReason.MERGE)
+                together.add(member.record_id)
+            joined.add(customer_id)
+        return joined
+
+    def _ask(self, member: Member, rival_id: UUID, weight_bits: float, explanation: Explanation | None) -> None:
+        rival = self._records[rival_id]
+        self.questions.append(
+            NewItem(
+                ReviewKind.POSSIBLE_MATCH,
+                (member.record_id,),
+                (rival_id,),
+                content=b"".join(sorted((member.content_hash, rival.content_hash))),
+                weight_bits=weight_bits,
+                explanation=explanation.to_bytes() if explanation else b"",
+                model_version=self._model.version,
+            )
+        )

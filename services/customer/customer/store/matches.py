@@ -1,0 +1,36 @@
+"""What matching reads: stripes to lock, and the records that share a blocking key."""
+
+from collections.abc import Collection
+from uuid import UUID
+
+from chassis.database import Connection
+
+STRIPES = 4096
+"""Rows of match_stripes, made by a migration. A batch of any size locks no more."""
+RECORDS_OF_A_KEY_MAX = 200
+"""A key that more records share tells too little to read them all."""
+
+
+async def lock_stripes(connection: Connection, keys: Collection[int]) -> None:
+    """Locks what the keys fall on, in order: of two transactions that bring the same new person, one waits here."""
+    await connection.execute(_LOCK_STRIPES, sorted({key % STRIPES for key in keys}))
+
+
+async def holders(connection: Connection, keys: Collection[int]) -> list[tuple[int, UUID, UUID]]:
+    """(key, record, customer) for the records that have one of these keys; of a hot key one more than the limit."""
+    return [(row[0], row[1], row[2]) for row in await connection.fetch(_HOLDERS, list(keys), RECORDS_OF_A_KEY_MAX + 1)]
+
+
+async def population(connection: Connection) -> int:
+    """About how many customers there are, as PostgreSQL last counted."""
+    counted: int = await connection.fetchval("SELECT reltuples::bigint FROM pg_class WHERE oid = 'customers'::regclass")
+    return max(0, counted)
+
+
+_LOCK_STRIPES = "SELECT FROM match_stripes WHERE stripe = ANY($1::int[]) ORDER BY stripe FOR UPDATE"
+_HOLDERS = """
+SELECT wanted.key, b.record_id, r.customer_id
+FROM unnest($1::bigint[]) AS wanted (key)
+    CROSS JOIN LATERAL (SELECT record_id FROM blocking_keys WHERE key = wanted.key LIMIT $2) b
+    CROSS JOIN LATERAL (SELECT customer_id FROM records WHERE record_id = b.record_id OFFSET 0) r
+"""
