@@ -29,7 +29,8 @@ def touch_planned(
     campaign_id: uuid.UUID,
     wave: int,
     institution_id: str,
-    customer_id: uuid.UUID,
+    record_id: uuid.UUID,
+    customer_id: uuid.UUID | None,
     channel: str,
     create_time: datetime,
 ) -> Event:
@@ -44,7 +45,8 @@ def touch_planned(
             campaign_id=str(campaign_id),
             wave=wave,
             institution_id=institution_id,
-            customer_id=str(customer_id),
+            record_id=str(record_id),
+            customer_id=str(customer_id or ""),
             channel=Channel.Value(f"CHANNEL_{channel}"),
         ),
     )

@@ -181,8 +181,11 @@ class Others:
         return received("concord.loyalty.v1.points.posted", message, event_id=uuid.UUID(message.operation_id))
 
     def permission(self, customer: str, granted: bool = True, institution: str = NORTH, version: int | None = None):
+        record = self.id(f"{customer} at {institution}")
         message = PermissionChanged(
             customer_id=self.id(customer),
+            record_id=record,
+            covered_record_ids=[record],
             institution_id=institution,
             channel=CHANNEL_INBOX,
             purpose=CONTACT_PURPOSE_MARKETING,

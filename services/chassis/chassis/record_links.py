@@ -67,11 +67,12 @@ async def erase(connection: Connection, record_ids: Iterable[uuid.UUID]) -> None
 
 
 async def erased(connection: Connection, record_ids: Iterable[uuid.UUID]) -> frozenset[uuid.UUID]:
-    """Those of the records that were erased. After `fold` of their links the answer holds until the transaction ends."""
+    """Those of the records that were erased. Known ones cannot be erased until the transaction ends."""
     rows = await connection.fetch(
-        "SELECT record_id FROM record_links WHERE record_id = ANY($1::uuid[]) AND epoch = $2", list(set(record_ids)), ERASED_EPOCH
+        "SELECT record_id, epoch FROM record_links WHERE record_id = ANY($1::uuid[]) ORDER BY record_id FOR SHARE",
+        list(set(record_ids)),
     )
-    return frozenset(row["record_id"] for row in rows)
+    return frozenset(row["record_id"] for row in rows if row["epoch"] == ERASED_EPOCH)
 
 
 async def anchors(

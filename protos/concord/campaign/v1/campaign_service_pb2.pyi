@@ -505,7 +505,7 @@ class RefusedCount(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """The reason: `NO_PERMISSION_TO_CONTACT`, `CAPPED`, `CUSTOMER_UNKNOWN`, `EXPIRED`."""
+    """The reason: `NO_PERMISSION_TO_CONTACT`, `CAPPED`, `CUSTOMER_UNKNOWN`, `CUSTOMER_MERGED`, `CUSTOMER_RESTRICTED`, `ALREADY_REACHED`, `EXPIRED`, `ERASED`."""
     count: _builtins.int
     """How many."""
     def __init__(
@@ -537,7 +537,7 @@ class Touch(_message.Message):
     name: _builtins.str
     """`institutions/{institution}/campaigns/{campaign}/waves/{wave}/touches/{touch}`."""
     customer: _builtins.str
-    """`customers/{customer}`."""
+    """`customers/{customer}` whose it is now; empty when the person was erased."""
     state: Global___TouchState.ValueType
     """Where it stands."""
     refused_reason: _builtins.str

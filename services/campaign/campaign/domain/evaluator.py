@@ -84,6 +84,8 @@ class _CelRule:
     def select(self, profiles: Iterable[Profile]) -> Selection:
         members, failures_count = [], 0
         for profile in profiles:
+            if profile.restricted:
+                continue
             value = self._compiled.eval(data={"number": profile.numbers, "text": profile.texts}).value()
             # A run-time error comes back as a text, which is true to Python: only True itself is a match.
             if value is True:

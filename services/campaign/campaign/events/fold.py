@@ -1,13 +1,14 @@
 """What campaign folds from the events of others: who is linked with whom, what is known of them, how touches go."""
 
 import uuid
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol, TypeAlias
 
 from campaign.domain.audience import DEGREES
-from campaign.store import projections, tables
-from chassis import record_links
+from campaign.store import erasure, projections, tables
+from chassis import customer_states, record_links
 from chassis.consumer import ReceivedEvent, Subscription
+from chassis.customer_states import CustomerState
 from chassis.unit_of_work import UnitOfWork
 from concord.common.v1.channel_pb2 import Channel
 from concord.common.v1.event_pb2 import StateVersion
@@ -15,12 +16,13 @@ from concord.contact.v1.contact_events_pb2 import ContactRecorded, PermissionCha
 from concord.contact.v1.contact_service_pb2 import ContactPurpose, ContactState
 from concord.contact.v1.permission_service_pb2 import PERMISSION_STATE_GRANTED
 from concord.customer.v1.attribute_pb2 import Sex
-from concord.customer.v1.customer_events_pb2 import CustomerChanged, RecordsMoved
+from concord.customer.v1.customer_events_pb2 import CustomerChanged, CustomerErased, RecordsMoved
 from concord.loyalty.v1.loyalty_events_pb2 import AccountChanged, PointsPosted
 from concord.rating.v1.rating_events_pb2 import RatingChanged
 from concord.rating.v1.rating_service_pb2 import CustomerLevel, DegreeKind, LifecycleStage
 
 DURABLE = "campaign"
+_Row: TypeAlias = Mapping[str, Any]
 
 
 class _Codes(Protocol):
@@ -28,11 +30,36 @@ class _Codes(Protocol):
 
 
 async def fold_customer(unit: UnitOfWork, events: list[ReceivedEvent]) -> None:
-    """Who is linked with whom, and what the master knows."""
-    messages: list[CustomerChanged | RecordsMoved] = [event.message for event in events]
-    await record_links.fold(unit.connection, [link for message in messages for link in message.record_links])
+    """Who is linked with whom, what the master knows, who was merged, restricted or erased."""
+    messages = [event.message for event in events]
+    told = [message for message in messages if not isinstance(message, CustomerErased)]
+    await record_links.fold(unit.connection, [link for message in told for link in message.record_links])
     changed = [message for message in messages if isinstance(message, CustomerChanged)]
-    await projections.fold(unit.connection, tables.profiles, map(_profile, changed))
+    await customer_states.fold(unit.connection, map(_state, changed))
+    await projections.fold(unit.connection, tables.profiles, await _of_the_living(unit, map(_profile, changed)))
+    for message in messages:
+        if isinstance(message, CustomerErased):
+            record_ids = [uuid.UUID(record_id) for record_id in message.record_ids]
+            await record_links.erase(unit.connection, record_ids)
+            gone = await customer_states.erase(unit.connection, uuid.UUID(message.customer_id)) if message.whole else set()
+            await erasure.erase(unit.connection, record_ids, gone)
+
+
+async def _of_the_living(unit: UnitOfWork, rows: Iterable[_Row]) -> list[_Row]:
+    """The rows of customers who are not erased: what is told of those comes too late."""
+    all_rows = list(rows)
+    erased = await customer_states.erased(unit.connection, {row["customer_id"] for row in all_rows})
+    return [row for row in all_rows if row["customer_id"] not in erased]
+
+
+def _state(message: CustomerChanged) -> CustomerState:
+    merged_into = message.merged_into_customer_id
+    return CustomerState(
+        customer_id=uuid.UUID(message.customer_id),
+        merged_into_customer_id=uuid.UUID(merged_into) if merged_into else None,
+        restricted=message.restricted,
+        version=message.state_version,
+    )
 
 
 def _profile(message: CustomerChanged) -> dict[str, Any]:
@@ -49,7 +76,8 @@ def _profile(message: CustomerChanged) -> dict[str, Any]:
 
 async def fold_rating(unit: UnitOfWork, events: list[ReceivedEvent]) -> None:
     """Levels, stages and degrees."""
-    await projections.fold(unit.connection, tables.profile_ratings, [_rating(event.message) for event in events])
+    rows = await _of_the_living(unit, (_rating(event.message) for event in events))
+    await projections.fold(unit.connection, tables.profile_ratings, rows)
 
 
 def _rating(message: RatingChanged) -> dict[str, Any]:
@@ -70,7 +98,7 @@ def _rating(message: RatingChanged) -> dict[str, Any]:
 async def fold_loyalty(unit: UnitOfWork, events: list[ReceivedEvent]) -> None:
     """Whose the accounts are, and their balances."""
     accounts = [event.message for event in events if isinstance(event.message, AccountChanged)]
-    await projections.fold(unit.connection, tables.loyalty_accounts, map(_account, accounts))
+    await projections.fold(unit.connection, tables.loyalty_accounts, await _of_the_living(unit, map(_account, accounts)))
     posted = [event.message for event in events if isinstance(event.message, PointsPosted)]
     await projections.fold(unit.connection, tables.profile_points, map(_balance, posted))
 
@@ -78,7 +106,7 @@ async def fold_loyalty(unit: UnitOfWork, events: list[ReceivedEvent]) -> None:
 def _account(message: AccountChanged) -> dict[str, Any]:
     return {
         "account_id": uuid.UUID(message.account_id),
-        "customer_id": uuid.UUID(message.customer_id),
+        "customer_id": uuid.UUID(message.customer_id) if message.customer_id else record_links.NOBODY,
         **_order(message.state_version),
     }
 
@@ -95,18 +123,22 @@ def _balance(message: PointsPosted) -> dict[str, Any]:
 async def fold_contact(unit: UnitOfWork, events: list[ReceivedEvent]) -> None:
     """Permissions, and how touches go. A contact may be known before its touch is committed, so it has a table of its own."""
     permissions = [event.message for event in events if isinstance(event.message, PermissionChanged)]
-    await projections.fold(unit.connection, tables.permissions, map(_permission, permissions))
+    erased = await record_links.erased(unit.connection, {uuid.UUID(message.record_id) for message in permissions})
+    rows = [row for row in map(_permission, permissions) if row["record_id"] not in erased]
+    await projections.fold(unit.connection, tables.permissions, rows)
     contacts = [event.message for event in events if isinstance(event.message, ContactRecorded) and event.message.touch_id]
     await projections.fold(unit.connection, tables.contact_states, filter(None, map(_contact_state, contacts)))
 
 
 def _permission(message: PermissionChanged) -> dict[str, Any]:
     return {
-        "customer_id": uuid.UUID(message.customer_id),
-        "institution_id": message.institution_id,
+        "record_id": uuid.UUID(message.record_id),
         "channel": _code(Channel, message.channel, "CHANNEL_") or "",
         "purpose": _code(ContactPurpose, message.purpose, "CONTACT_PURPOSE_") or "",
         "granted": message.state == PERMISSION_STATE_GRANTED,
+        "covered_record_ids": ",".join(message.covered_record_ids),
+        "state_time_microseconds": message.state_time_microseconds,
+        "statement_id": message.statement_id,
         **_order(message.state_version),
     }
 
@@ -140,6 +172,7 @@ SUBSCRIPTIONS = (
         types={
             "concord.customer.v1.customer.updated": CustomerChanged,
             "concord.customer.v1.customer.records_moved": RecordsMoved,
+            "concord.customer.v1.customer.erased": CustomerErased,
         },
     ),
     Subscription(

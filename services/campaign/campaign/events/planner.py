@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -20,11 +21,12 @@ from campaign.published import touch_planned
 from campaign.store import audience, touches, waves
 from campaign.store.touches import PlannedTouch
 from campaign.store.waves import ClaimedWave
-from chassis import telemetry
+from chassis import record_links, telemetry
 from chassis.unit_of_work import Commands
 from concord.common.v1.channel_pb2 import Channel
 from concord.contact.v1.contact_service_pb2 import CONTACT_PURPOSE_MARKETING
 from concord.contact.v1.reservation_service_pb2 import (
+    RESERVE_OUTCOME_ALREADY_REACHED,
     RESERVE_OUTCOME_RESERVED,
     RESERVE_OUTCOME_UNSPECIFIED,
     ContactMessage,
@@ -117,7 +119,12 @@ class Planner:
             )
         rule = self._evaluator.compile(claimed.audience_expression)
         members, failures_count = await evaluator.select(rule, profiles)
-        planned: list[PlannedTouch] = []
+        async with self._commands.database.connection() as connection:
+            reached = await touches.reached(connection, claimed, [member.customer_id for member in members])
+        planned = [
+            _already_reached(claimed, member, reached[member.customer_id]) for member in members if member.customer_id in reached
+        ]
+        members = [member for member in members if member.customer_id not in reached]
         for first in range(0, len(members), RESERVATIONS_MAX):
             planned += await self._reserve(claimed, members[first : first + RESERVATIONS_MAX])
         await self._commit(claimed, profiles, planned, failures_count)
@@ -151,6 +158,8 @@ class Planner:
             if not advanced:
                 logger.info("another planner took wave %d of campaign %s", claimed.wave, claimed.campaign_id)
                 return
+            erased = await record_links.erased(unit.connection, [each.record_id for each in planned])
+            planned = [each for each in planned if each.record_id not in erased]
             await touches.insert(unit.connection, claimed.campaign_id, claimed.wave, planned, unit.now)
             for each in planned:
                 if each.refused_reason is None:
@@ -160,6 +169,7 @@ class Planner:
                             claimed.campaign_id,
                             claimed.wave,
                             claimed.institution_id,
+                            each.record_id,
                             each.customer_id,
                             claimed.channel,
                             unit.now,
@@ -175,6 +185,13 @@ def _item(claimed: ClaimedWave, member: Profile) -> ReserveItem:
     return ReserveItem(touch=f"{wave}/touches/{touch_id}", customer=f"customers/{member.customer_id}")
 
 
+def _already_reached(claimed: ClaimedWave, member: Profile, record_id: uuid.UUID | None) -> PlannedTouch:
+    """A member that was reached in this wave under another id, before a merge. Contact would say the same."""
+    touch_id = touch.touch_id(claimed.campaign_id, claimed.wave, member.customer_id)
+    reason = ReserveOutcome.Name(RESERVE_OUTCOME_ALREADY_REACHED).removeprefix("RESERVE_OUTCOME_")
+    return PlannedTouch(touch_id, record_id or member.record_id, member.customer_id, reason, None)
+
+
 def _planned(
     request: ReserveContactsRequest, response: ReserveContactsResponse, claimed: ClaimedWave, members: list[Profile]
 ) -> list[PlannedTouch]:
@@ -188,6 +205,7 @@ def _planned(
         planned.append(
             PlannedTouch(
                 touch.touch_id(claimed.campaign_id, claimed.wave, member.customer_id),
+                uuid.UUID(result.record_id) if result.record_id else member.record_id,
                 member.customer_id,
                 ReserveOutcome.Name(result.outcome).removeprefix("RESERVE_OUTCOME_") if refused else None,
                 _instant(result.next_free_time) if result.HasField("next_free_time") else None,

@@ -141,7 +141,7 @@ def touch_to_proto(row: asyncpg.Record, parent: str) -> pb.Touch:
     state = touch_state(row["refused_reason"], row["contact_state"])
     return pb.Touch(
         name=f"{parent}/touches/{row['touch_id']}",
-        customer=f"customers/{row['customer_id']}",
+        customer=f"customers/{row['customer_id']}" if row["customer_id"] else "",
         state=pb.TouchState.Value(f"TOUCH_STATE_{state}"),
         refused_reason=row["refused_reason"] or "",
         next_free_time=row["next_free_time"],

@@ -7,6 +7,7 @@ import asyncpg
 
 from campaign.domain.audience import ALLIANCE, DEGREES, Field, profile_key
 from campaign.domain.profile import Profile
+from chassis import customer_states
 from chassis.database import Connection
 
 PAGE_PROFILES_MAX = 1000
@@ -16,10 +17,11 @@ MARKETING = "MARKETING"
 async def page(connection: Connection, institution_id: str, channel: str, after: uuid.UUID, limit: int) -> list[Profile]:
     """Profiles of the institution's customers, by id; less than `limit` only at the end."""
     rows = await connection.fetch(_PAGE, institution_id, after, limit, channel, MARKETING)
-    return [_profile(row, institution_id) for row in rows]
+    restricted = await customer_states.restricted(connection, [row["customer_id"] for row in rows])
+    return [_profile(row, institution_id, restricted) for row in rows]
 
 
-def _profile(row: asyncpg.Record, institution_id: str) -> Profile:
+def _profile(row: asyncpg.Record, institution_id: str, restricted: frozenset[uuid.UUID]) -> Profile:
     numbers: dict[str, Any] = {profile_key(Field.BIRTH_YEAR): row["birth_year"]}
     texts: dict[str, Any] = {
         profile_key(field): row[field.name.lower()]
@@ -37,16 +39,20 @@ def _profile(row: asyncpg.Record, institution_id: str) -> Profile:
         numbers={key: float(value) for key, value in numbers.items() if value is not None},
         texts={key: value for key, value in texts.items() if value is not None},
         permitted=row["permitted"],
+        restricted=row["customer_id"] in restricted,
+        record_id=row["record_id"],
     )
 
 
 _RATING = ("customer_level", "lifecycle_stage", *(degree.name.lower() for degree in DEGREES))
+# Permissions as contact decides: a later statement replaces those of the records it covers, of the others the strictest binds.
 # OFFSET 0 keeps these lookups by key: a page must not cost more because the whole is larger, and a join would read all of it.
 _PAGE = f"""
 WITH page AS (
-    SELECT DISTINCT customer_id FROM record_links WHERE institution_id = $1 AND customer_id > $2 ORDER BY customer_id LIMIT $3
+    SELECT customer_id, (array_agg(record_id ORDER BY record_id))[1] AS record_id FROM record_links
+    WHERE institution_id = $1 AND customer_id > $2 GROUP BY customer_id ORDER BY customer_id LIMIT $3
 )
-SELECT page.customer_id, p.birth_year, p.sex, p.country, p.administrative_area, p.language,
+SELECT page.customer_id, page.record_id, p.birth_year, p.sex, p.country, p.administrative_area, p.language,
     {", ".join(f"a.{name} AS a_{name}, i.{name} AS i_{name}" for name in _RATING)},
     points.program_ids, points.balances_points, coalesce(permission.granted, false) AS permitted
 FROM page
@@ -56,8 +62,14 @@ LEFT JOIN LATERAL (
 ) AS a ON true
 LEFT JOIN LATERAL (SELECT * FROM profile_ratings WHERE customer_id = page.customer_id AND scope = $1 OFFSET 0) AS i ON true
 LEFT JOIN LATERAL (
-    SELECT granted FROM permissions
-    WHERE customer_id = page.customer_id AND institution_id = $1 AND channel = $4 AND purpose = $5 OFFSET 0
+    WITH said AS (
+        SELECT s.* FROM record_links l JOIN permissions s USING (record_id)
+        WHERE l.customer_id = page.customer_id AND l.institution_id = $1 AND s.channel = $4 AND s.purpose = $5
+    )
+    SELECT bool_and(granted) AS granted FROM said WHERE NOT EXISTS (
+        SELECT FROM said AS later WHERE said.record_id::text = ANY(string_to_array(later.covered_record_ids, ','))
+        AND (later.state_time_microseconds, later.statement_id) > (said.state_time_microseconds, said.statement_id)
+    )
 ) AS permission ON true
 LEFT JOIN LATERAL (
     SELECT array_agg(program_id) AS program_ids, array_agg(balance_points) AS balances_points

@@ -16,13 +16,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from chassis import record_links
+from chassis import customer_states, record_links
 from chassis.tables import INSTANT, add_tables
 
 metadata = MetaData()
 add_tables(metadata)
 links = record_links.table(metadata)
 Index("record_links_institution", links.c.institution_id, links.c.customer_id)
+states = customer_states.table(metadata)
 
 
 def _version() -> tuple[Column[int], Column[int]]:
@@ -85,12 +86,13 @@ touches = Table(
     Column("campaign_id", Uuid, primary_key=True),
     Column("wave", Integer, primary_key=True),
     Column("touch_id", Uuid, primary_key=True, comment="made of campaign, wave and customer"),
-    Column("customer_id", Uuid, nullable=False),
+    Column("record_id", Uuid, comment="the institution's record that it hangs on; null when the person was erased"),
     Column("refused_reason", Text, comment="null: a slot was reserved"),
     Column("next_free_time", INSTANT),
     Column("create_time", INSTANT, nullable=False),
     ForeignKeyConstraint(["campaign_id", "wave"], ["waves.campaign_id", "waves.wave"]),
 )
+Index("touches_record", touches.c.record_id)
 
 # ---- projections; their owners can fill them again
 
@@ -126,7 +128,7 @@ loyalty_accounts = Table(
     "loyalty_accounts",
     metadata,
     Column("account_id", Uuid, primary_key=True),
-    Column("customer_id", Uuid, nullable=False),
+    Column("customer_id", Uuid, nullable=False, comment="nobody's (zero) when the person was erased"),
     *_version(),
 )
 Index("loyalty_accounts_customer", loyalty_accounts.c.customer_id)
@@ -143,11 +145,13 @@ profile_points = Table(
 permissions = Table(
     "permissions",
     metadata,
-    Column("customer_id", Uuid, primary_key=True),
-    Column("institution_id", Text, primary_key=True),
+    Column("record_id", Uuid, primary_key=True),
     Column("channel", Text, primary_key=True),
     Column("purpose", Text, primary_key=True),
     Column("granted", Boolean, nullable=False),
+    Column("covered_record_ids", Text, nullable=False, comment="of all records that it was said for, commas between them"),
+    Column("state_time_microseconds", BigInteger, nullable=False),
+    Column("statement_id", Text, nullable=False),
     *_version(),
 )
 
@@ -159,4 +163,4 @@ contact_states = Table(
     *_version(),
 )
 
-PROJECTIONS = (links, profiles, profile_ratings, loyalty_accounts, profile_points, permissions, contact_states)
+PROJECTIONS = (links, states, profiles, profile_ratings, loyalty_accounts, profile_points, permissions, contact_states)

@@ -18,6 +18,7 @@ from concord.campaign.v1.campaign_events_pb2 import TouchPlanned
 from concord.contact.v1.reservation_service_pb2 import RESERVE_OUTCOME_CAPPED, RESERVE_OUTCOME_NO_PERMISSION_TO_CONTACT
 
 ADULTS = ((Condition(Field.BIRTH_YEAR, Operator.LESS_THAN, number=2000.0),),)
+TOUCHES = "SELECT touches.*, customer_id FROM touches LEFT JOIN record_links USING (record_id)"
 NOBODY = ((Condition(Field.BIRTH_YEAR, Operator.LESS_THAN, number=1000.0),),)
 
 
@@ -33,7 +34,7 @@ async def people(workshop, others, count: int) -> list[str]:
 
 
 async def assert_planned_exactly(workshop, campaign_id, members, examined_count, refused=()):
-    rows = await workshop.rows("SELECT * FROM touches WHERE campaign_id = $1", campaign_id)
+    rows = await workshop.rows(f"{TOUCHES} WHERE campaign_id = $1", campaign_id)
     assert sorted(str(row["customer_id"]) for row in rows) == sorted(members)
     assert all(row["touch_id"] == touch_id(campaign_id, 1, row["customer_id"]) for row in rows)
     assert sorted(str(row["customer_id"]) for row in rows if row["refused_reason"]) == sorted(refused)
@@ -73,7 +74,7 @@ async def test_a_wave_is_planned_page_by_page(workshop, others):
     planner = workshop.planner(page=6)
     assert [await planner.step() for _ in range(5)] == [True, True, True, True, False]
     await assert_planned_exactly(workshop, campaign_id, members, 20, refused=[capped, unwilling])
-    rows = {str(row["customer_id"]): row for row in await workshop.rows("SELECT * FROM touches")}
+    rows = {str(row["customer_id"]): row for row in await workshop.rows(TOUCHES)}
     assert rows[capped]["refused_reason"] == "CAPPED"
     assert rows[capped]["next_free_time"].timestamp() == 2_000_000_000
     assert rows[unwilling]["refused_reason"] == "NO_PERMISSION_TO_CONTACT"
@@ -208,7 +209,7 @@ async def test_several_planners_share_several_waves(workshop, others):
     for task in tasks:
         task.cancel()
     for campaign_id in campaign_ids:
-        rows = await workshop.rows("SELECT customer_id FROM touches WHERE campaign_id = $1", campaign_id)
+        rows = await workshop.rows(f"{TOUCHES} WHERE campaign_id = $1", campaign_id)
         assert sorted(str(row["customer_id"]) for row in rows) == sorted(members)
     events = await workshop.rows("SELECT count(DISTINCT event_id), count(*) AS rows FROM outbox")
     assert events == [{"count": 3 * len(members), "rows": 3 * len(members)}]

@@ -1,0 +1,34 @@
+"""Forgets persons who are erased."""
+
+import uuid
+from collections.abc import Collection
+
+from campaign.domain.touch import SETTLED_CONTACT_STATES
+from chassis.database import Connection
+
+ERASED = "ERASED"
+"""Why a touch was refused that had a slot when its customer was erased."""
+
+
+async def erase(connection: Connection, record_ids: Collection[uuid.UUID], customer_ids: Collection[uuid.UUID]) -> None:
+    """Deletes what is known of records and customers; touches stay as numbers, nobody's. Lock the records' links before."""
+    records, customers = list(record_ids), list(customer_ids)
+    await connection.execute("DELETE FROM permissions WHERE record_id = ANY($1::uuid[])", records)
+    await connection.execute(_FORGET_TOUCHES, records, ERASED, list(SETTLED_CONTACT_STATES))
+    for table in ("profiles", "profile_ratings"):
+        await connection.execute(f"DELETE FROM {table} WHERE customer_id = ANY($1::uuid[])", customers)
+    await connection.execute(
+        "WITH gone AS (DELETE FROM loyalty_accounts WHERE customer_id = ANY($1::uuid[]) RETURNING account_id)"
+        " DELETE FROM profile_points USING gone WHERE profile_points.account_id = gone.account_id",
+        customers,
+    )
+
+
+# Contact deletes its slot and says no more of it: a campaign must not wait for that touch.
+_FORGET_TOUCHES = """
+UPDATE touches t SET record_id = NULL, next_free_time = NULL, refused_reason = CASE
+    WHEN t.refused_reason IS NULL AND NOT EXISTS (
+        SELECT FROM contact_states s WHERE s.touch_id = t.touch_id AND s.state = ANY($3::text[])
+    ) THEN $2 ELSE t.refused_reason END
+WHERE t.record_id = ANY($1::uuid[])
+"""
