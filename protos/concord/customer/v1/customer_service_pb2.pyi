@@ -7,6 +7,7 @@ from collections import abc as _abc
 from concord.common.v1 import money_pb2 as _money_pb2
 from concord.customer.v1 import attribute_pb2 as _attribute_pb2
 from concord.customer.v1 import holding_pb2 as _holding_pb2
+from concord.customer.v1 import match_pb2 as _match_pb2
 from concord.customer.v1 import party_pb2 as _party_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -622,29 +623,101 @@ Global___ResolveCustomerRequest: _TypeAlias = ResolveCustomerRequest  # noqa: Y0
 
 @_typing.final
 class ResolveCustomerResponse(_message.Message):
-    """To whom a party would be resolved."""
+    """To whom a party would be resolved. To a caller that is not linked with the customer found, the answer is that of a new customer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CUSTOMER_FIELD_NUMBER: _builtins.int
     RESOLUTION_REASON_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    WEIGHT_BITS_FIELD_NUMBER: _builtins.int
+    LINK_BITS_FIELD_NUMBER: _builtins.int
+    STEWARD_BITS_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    MATCH_MODEL_FIELD_NUMBER: _builtins.int
+    RIVALS_FIELD_NUMBER: _builtins.int
     customer: _builtins.str
     """`customers/{customer}`; empty for a new customer, or one the caller is not linked with."""
     resolution_reason: _builtins.str
-    """Why, in upper snake case: `IDENTITY_DOCUMENT`, `NEW_CUSTOMER`."""
+    """Why, in upper snake case: `IDENTITY_DOCUMENT`, `MATCH_WEIGHT`, `NEW_CUSTOMER`."""
+    zone: _match_pb2.MatchZone.ValueType
+    """What would become of the record. STEWARD: a new customer, and a steward is asked about the rivals."""
+    weight_bits: _builtins.float
+    """log2 of the odds that it is this customer, the prior included; 0 for a new customer."""
+    link_bits: _builtins.float
+    """From this weight on a record is linked automatically."""
+    steward_bits: _builtins.float
+    """From this weight on a steward is asked."""
+    match_model: _builtins.str
+    """`matchModels/{match_model}` that decided."""
+    @_builtins.property
+    def explanation(self) -> _match_pb2.MatchExplanation:
+        """Attribute by attribute, against the customer's nearest record."""
+
+    @_builtins.property
+    def rivals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResolveRival]:
+        """Other customers, of those the caller is linked with, that come near; best first."""
+
     def __init__(
         self,
         *,
         customer: _builtins.str = ...,
         resolution_reason: _builtins.str = ...,
+        zone: _match_pb2.MatchZone.ValueType = ...,
+        weight_bits: _builtins.float = ...,
+        link_bits: _builtins.float = ...,
+        steward_bits: _builtins.float = ...,
+        explanation: _match_pb2.MatchExplanation | None = ...,
+        match_model: _builtins.str = ...,
+        rivals: _abc.Iterable[Global___ResolveRival] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "resolution_reason", b"resolution_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "explanation", b"explanation", "link_bits", b"link_bits", "match_model", b"match_model", "resolution_reason", b"resolution_reason", "rivals", b"rivals", "steward_bits", b"steward_bits", "weight_bits", b"weight_bits", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResolveCustomerResponse: _TypeAlias = ResolveCustomerResponse  # noqa: Y015
+
+@_typing.final
+class ResolveRival(_message.Message):
+    """A customer that comes near."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    WEIGHT_BITS_FIELD_NUMBER: _builtins.int
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    customer: _builtins.str
+    """`customers/{customer}`."""
+    zone: _match_pb2.MatchZone.ValueType
+    """What would become of the record if there were only this customer."""
+    reason: _builtins.str
+    """Why not more, in upper snake case: `BELOW_LINK`, `DIFFERENT_DOCUMENT`, `GIVEN_NAME_DIFFERS`."""
+    weight_bits: _builtins.float
+    """log2 of the odds that it is this customer."""
+    @_builtins.property
+    def explanation(self) -> _match_pb2.MatchExplanation:
+        """Attribute by attribute, against the customer's nearest record."""
+
+    def __init__(
+        self,
+        *,
+        customer: _builtins.str = ...,
+        zone: _match_pb2.MatchZone.ValueType = ...,
+        reason: _builtins.str = ...,
+        weight_bits: _builtins.float = ...,
+        explanation: _match_pb2.MatchExplanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "explanation", b"explanation", "reason", b"reason", "weight_bits", b"weight_bits", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveRival: _TypeAlias = ResolveRival  # noqa: Y015
 
 @_typing.final
 class ListHoldingsRequest(_message.Message):
