@@ -9,6 +9,7 @@ from concord.customer.v1 import attribute_pb2 as _attribute_pb2
 from concord.customer.v1 import holding_pb2 as _holding_pb2
 from concord.customer.v1 import match_pb2 as _match_pb2
 from concord.customer.v1 import party_pb2 as _party_pb2
+from concord.customer.v1 import relationship_service_pb2 as _relationship_service_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -104,6 +105,38 @@ CUSTOMER_VIEW_BASIC: CustomerView.ValueType  # 1
 CUSTOMER_VIEW_FULL: CustomerView.ValueType  # 2
 """The trust with its parts, and the rivals."""
 Global___CustomerView: _TypeAlias = CustomerView  # noqa: Y015
+
+class _NameMatch:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NameMatchEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NameMatch.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NAME_MATCH_UNSPECIFIED: _NameMatch.ValueType  # 0
+    """Not a search by name."""
+    NAME_MATCH_WHOLE: _NameMatch.ValueType  # 1
+    """The whole name, its parts in any order, in Han letters, pinyin or Latin."""
+    NAME_MATCH_BEGINNING: _NameMatch.ValueType  # 2
+    """Beginnings of its words, or a part of its Han letters."""
+    NAME_MATCH_SOUND: _NameMatch.ValueType  # 3
+    """It sounds like that."""
+    NAME_MATCH_MISSPELT: _NameMatch.ValueType  # 4
+    """It may be misspelt."""
+
+class NameMatch(_NameMatch, metaclass=_NameMatchEnumTypeWrapper):
+    """How a name was found, best first."""
+
+NAME_MATCH_UNSPECIFIED: NameMatch.ValueType  # 0
+"""Not a search by name."""
+NAME_MATCH_WHOLE: NameMatch.ValueType  # 1
+"""The whole name, its parts in any order, in Han letters, pinyin or Latin."""
+NAME_MATCH_BEGINNING: NameMatch.ValueType  # 2
+"""Beginnings of its words, or a part of its Han letters."""
+NAME_MATCH_SOUND: NameMatch.ValueType  # 3
+"""It sounds like that."""
+NAME_MATCH_MISSPELT: NameMatch.ValueType  # 4
+"""It may be misspelt."""
+Global___NameMatch: _TypeAlias = NameMatch  # noqa: Y015
 
 @_typing.final
 class Customer(_message.Message):
@@ -473,25 +506,65 @@ Global___GetCustomerRequest: _TypeAlias = GetCustomerRequest  # noqa: Y015
 
 @_typing.final
 class ListCustomersRequest(_message.Message):
-    """Asks for a page of customers."""
+    """Asks for a page of customers. All filters that are stated must hold. With a filter a page may have fewer rows than wanted, even
+    none; the list ends where next_page_token is empty.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    INSTITUTION_FIELD_NUMBER: _builtins.int
+    ROLE_KIND_FIELD_NUMBER: _builtins.int
+    RELATIONSHIP_KIND_FIELD_NUMBER: _builtins.int
+    RELATED_CUSTOMER_FIELD_NUMBER: _builtins.int
+    CHANGED_SINCE_TIME_FIELD_NUMBER: _builtins.int
+    COMPLETENESS_PERCENT_MIN_FIELD_NUMBER: _builtins.int
+    COMPLETENESS_PERCENT_MAX_FIELD_NUMBER: _builtins.int
+    CREDIBILITY_PERCENT_MIN_FIELD_NUMBER: _builtins.int
+    CREDIBILITY_PERCENT_MAX_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Rows wanted: 0 means 50, more than 200 means 200."""
     page_token: _builtins.str
     """The next_page_token of the page before."""
+    institution: _builtins.str
+    """`institutions/{institution}`: only customers with a record there. For the operator; an institution lists its own anyway."""
+    role_kind: _party_pb2.PartyRoleKind.ValueType
+    """Only customers with this role in a record that the caller may see."""
+    relationship_kind: _relationship_service_pb2.RelationshipKind.ValueType
+    """Only customers in a relationship of this kind, on either side."""
+    related_customer: _builtins.str
+    """Only customers related to this one: `customers/{customer}`."""
+    completeness_percent_min: _builtins.int
+    """Least completeness in percent; 0 means any."""
+    completeness_percent_max: _builtins.int
+    """Greatest completeness in percent; 0 means any."""
+    credibility_percent_min: _builtins.int
+    """Least credibility in percent; 0 means any."""
+    credibility_percent_max: _builtins.int
+    """Greatest credibility in percent; 0 means any."""
+    @_builtins.property
+    def changed_since_time(self) -> _timestamp_pb2.Timestamp:
+        """Only customers whose visible records changed at this time or later."""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        institution: _builtins.str = ...,
+        role_kind: _party_pb2.PartyRoleKind.ValueType = ...,
+        relationship_kind: _relationship_service_pb2.RelationshipKind.ValueType = ...,
+        related_customer: _builtins.str = ...,
+        changed_since_time: _timestamp_pb2.Timestamp | None = ...,
+        completeness_percent_min: _builtins.int = ...,
+        completeness_percent_max: _builtins.int = ...,
+        credibility_percent_min: _builtins.int = ...,
+        credibility_percent_max: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_since_time", b"changed_since_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_since_time", b"changed_since_time", "completeness_percent_max", b"completeness_percent_max", "completeness_percent_min", b"completeness_percent_min", "credibility_percent_max", b"credibility_percent_max", "credibility_percent_min", b"credibility_percent_min", "institution", b"institution", "page_size", b"page_size", "page_token", b"page_token", "related_customer", b"related_customer", "relationship_kind", b"relationship_kind", "role_kind", b"role_kind"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -544,7 +617,7 @@ class SearchCustomersRequest(_message.Message):
     email: _builtins.str
     """An e-mail address."""
     person_name: _builtins.str
-    """A name or its beginning, in Han or Latin letters; the order of the parts does not matter."""
+    """A name or its beginning, in Han letters, pinyin or Latin letters, perhaps misspelt; the order of the parts does not matter."""
     page_size: _builtins.int
     """Rows wanted: 0 means 20, more than 100 means 100."""
     page_token: _builtins.str
@@ -571,27 +644,33 @@ Global___SearchCustomersRequest: _TypeAlias = SearchCustomersRequest  # noqa: Y0
 
 @_typing.final
 class SearchCustomersResponse(_message.Message):
-    """A page of customers found."""
+    """A page of customers found. A page may have fewer rows than wanted, even none; the search ends where next_page_token is empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CUSTOMERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    NAME_MATCHES_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty at the end."""
     @_builtins.property
     def customers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Customer]:
-        """The customers, by id."""
+        """The customers; of a search by name the best first."""
+
+    @_builtins.property
+    def name_matches(self) -> _containers.RepeatedScalarFieldContainer[Global___NameMatch.ValueType]:
+        """Of a search by name, how each customer was found."""
 
     def __init__(
         self,
         *,
         customers: _abc.Iterable[Global___Customer] | None = ...,
         next_page_token: _builtins.str = ...,
+        name_matches: _abc.Iterable[Global___NameMatch.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customers", b"customers", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customers", b"customers", "name_matches", b"name_matches", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -76,14 +76,15 @@ class CustomerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListCustomers(self, request, context):
-        """Lists the customers the caller is linked with, by id.
+        """Lists the customers the caller is linked with, by id. Restricted ones are not listed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchCustomers(self, request, context):
-        """Searches by identity document, phone, e-mail or name among the customers the caller is linked with. The criteria are in the
+        """Searches by identity document, phone, e-mail or name among the customers the caller is linked with, by values of the caller's
+        own records only. Restricted customers are not found. The criteria are in the
         body because personal data must not be in an address.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

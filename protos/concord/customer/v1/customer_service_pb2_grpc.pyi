@@ -38,9 +38,10 @@ class CustomerServiceStub:
     GetCustomer: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.GetCustomerRequest, _customer_service_pb2.Customer]
     """Reads one customer, now or as it was. A merged customer's id answers with the winner, whose name is in the answer."""
     ListCustomers: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.ListCustomersRequest, _customer_service_pb2.ListCustomersResponse]
-    """Lists the customers the caller is linked with, by id."""
+    """Lists the customers the caller is linked with, by id. Restricted ones are not listed."""
     SearchCustomers: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.SearchCustomersRequest, _customer_service_pb2.SearchCustomersResponse]
-    """Searches by identity document, phone, e-mail or name among the customers the caller is linked with. The criteria are in the
+    """Searches by identity document, phone, e-mail or name among the customers the caller is linked with, by values of the caller's
+    own records only. Restricted customers are not found. The criteria are in the
     body because personal data must not be in an address.
     """
     ResolveCustomer: _grpc.UnaryUnaryMultiCallable[_customer_service_pb2.ResolveCustomerRequest, _customer_service_pb2.ResolveCustomerResponse]
@@ -58,9 +59,10 @@ class CustomerServiceAsyncStub(CustomerServiceStub):
     GetCustomer: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.GetCustomerRequest, _customer_service_pb2.Customer]  # type: ignore[assignment]
     """Reads one customer, now or as it was. A merged customer's id answers with the winner, whose name is in the answer."""
     ListCustomers: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.ListCustomersRequest, _customer_service_pb2.ListCustomersResponse]  # type: ignore[assignment]
-    """Lists the customers the caller is linked with, by id."""
+    """Lists the customers the caller is linked with, by id. Restricted ones are not listed."""
     SearchCustomers: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.SearchCustomersRequest, _customer_service_pb2.SearchCustomersResponse]  # type: ignore[assignment]
-    """Searches by identity document, phone, e-mail or name among the customers the caller is linked with. The criteria are in the
+    """Searches by identity document, phone, e-mail or name among the customers the caller is linked with, by values of the caller's
+    own records only. Restricted customers are not found. The criteria are in the
     body because personal data must not be in an address.
     """
     ResolveCustomer: _aio.UnaryUnaryMultiCallable[_customer_service_pb2.ResolveCustomerRequest, _customer_service_pb2.ResolveCustomerResponse]  # type: ignore[assignment]
@@ -87,7 +89,7 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customer_service_pb2.ListCustomersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.ListCustomersResponse, _abc.Awaitable[_customer_service_pb2.ListCustomersResponse]]:
-        """Lists the customers the caller is linked with, by id."""
+        """Lists the customers the caller is linked with, by id. Restricted ones are not listed."""
 
     @_abc_1.abstractmethod
     def SearchCustomers(
@@ -95,7 +97,8 @@ class CustomerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _customer_service_pb2.SearchCustomersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_customer_service_pb2.SearchCustomersResponse, _abc.Awaitable[_customer_service_pb2.SearchCustomersResponse]]:
-        """Searches by identity document, phone, e-mail or name among the customers the caller is linked with. The criteria are in the
+        """Searches by identity document, phone, e-mail or name among the customers the caller is linked with, by values of the caller's
+        own records only. Restricted customers are not found. The criteria are in the
         body because personal data must not be in an address.
         """
 
