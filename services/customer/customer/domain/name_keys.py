@@ -60,7 +60,7 @@ class Condition:
 @lru_cache(CACHED_MAX)
 def loose(word: str) -> str:
     """A folded word without differences of transcription: ü is written v, yu and u."""
-    return re.sub(r"([ln])(v|yu)(?=e?\b)", r"\1u", word)
+    return re.sub("([ln])(?:v|yu)(?![aiou])", r"\1u", word)
 
 
 _SAME_SOUND = (
