@@ -63,6 +63,7 @@ POLICIES = {
     "source_records": f"{OWN} OR {OF_A_VISIBLE_RECORD.format(table='source_records')}",
     "record_sightings": OF_A_VISIBLE_RECORD.format(table="record_sightings"),
     "links": OF_A_VISIBLE_RECORD.format(table="links"),
+    "pins": OF_A_VISIBLE_RECORD.format(table="pins"),
     "sharing_consents": (
         "from_institution_id = (SELECT current_setting('concord.viewer', true))"
         " OR to_institution_id IN ('', (SELECT current_setting('concord.viewer', true)))"
