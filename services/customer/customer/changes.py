@@ -7,9 +7,8 @@ from uuid import UUID
 
 from chassis.ids import new_id
 from chassis.unit_of_work import UnitOfWork
-from customer import published, publishing
+from customer import findings, published, publishing
 from customer.core import Core
-from customer.domain.golden import Golden
 from customer.domain.vocabulary import LinkOrigin, MoveReason, ResolutionReason
 from customer.store import customers as customer_store
 from customer.store import record_writes
@@ -126,10 +125,10 @@ class Changes:
             why.explanation, self.now, None, why.decided_by,
         )  # fmt: skip
 
-    async def write(self) -> list[Golden]:
+    async def write(self) -> None:
         """Writes and publishes: each touched customer once, in its final state, and each move between two customers once.
 
-        Returns the golden values of the touched customers, as they are published.
+        What stewards should look at in the touched customers is brought up to date.
         """
         connection, epoch = self.unit.connection, self.unit.epoch
         for record_id, former in self._came_from.items():
@@ -155,7 +154,8 @@ class Changes:
                 moves.setdefault((former, member.customer_id, reason), []).append(member)
         for (former, to, reason), members in moves.items():
             self.unit.publish(published.records_moved(former, to, members, reason.name, epoch))
-        return believed
+        known = [member.record_id for _, members in changed for member in members if member.record_id not in self.writes.new]
+        await findings.ask(connection, self.core.index, believed, known, self.now)
 
     def _is_real(self, customer_id: UUID) -> bool:
         """Not one that was made and left empty in this transaction."""

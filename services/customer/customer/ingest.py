@@ -8,7 +8,6 @@ from uuid import UUID
 
 from chassis.unit_of_work import UnitOfWork
 from concord.customer.v1.party_pb2 import Party
-from customer import findings
 from customer.candidates import Holders
 from customer.changes import Changes
 from customer.core import Core
@@ -223,9 +222,6 @@ class _Batch:
 
     async def write(self) -> None:
         """Writes and publishes what changed, and asks stewards what the platform must not decide."""
-        believed = await self.changes.write()
-        questions = self.resolver.questions
-        for values in believed:
-            questions += findings.new_items(self.core.index, values)
-        if questions:
-            await reviews.open_items(self.unit.connection, questions, self.changes.now)
+        await self.changes.write()
+        if self.resolver.questions:
+            await reviews.open_items(self.unit.connection, self.resolver.questions, self.changes.now)

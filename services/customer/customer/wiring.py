@@ -8,7 +8,9 @@ from concord.customer.v1.customer_service_pb2_grpc import add_CustomerServiceSer
 from concord.customer.v1.import_service_pb2_grpc import add_ImportServiceServicer_to_server
 from concord.customer.v1.institution_service_pb2_grpc import add_InstitutionServiceServicer_to_server
 from concord.customer.v1.intake_service_pb2_grpc import add_IntakeServiceServicer_to_server
+from concord.customer.v1.link_service_pb2_grpc import add_LinkServiceServicer_to_server
 from concord.customer.v1.record_service_pb2_grpc import add_RecordServiceServicer_to_server
+from concord.customer.v1.review_service_pb2_grpc import add_ReviewServiceServicer_to_server
 from customer.config import Settings
 from customer.core import Core
 from customer.domain.blind_index import BlindIndex
@@ -19,7 +21,9 @@ from customer.rpc.customer_service import CustomerServicer
 from customer.rpc.import_service import ImportServicer
 from customer.rpc.institution_service import InstitutionServicer
 from customer.rpc.intake_service import IntakeServicer
+from customer.rpc.link_service import LinkServicer
 from customer.rpc.record_service import RecordServicer
+from customer.rpc.review_service import ReviewServicer
 from customer.store.policies import Policies
 from customer.store.tables import metadata
 from customer.store.vault import Vault
@@ -53,6 +57,8 @@ async def build(settings: Settings) -> Application:
             (add_IntakeServiceServicer_to_server, IntakeServicer(core, commands)),
             (add_CustomerServiceServicer_to_server, CustomerServicer(core)),
             (add_RecordServiceServicer_to_server, RecordServicer(core)),
+            (add_LinkServiceServicer_to_server, LinkServicer(core, commands)),
+            (add_ReviewServiceServicer_to_server, ReviewServicer(core, commands)),
             (add_ImportServiceServicer_to_server, ImportServicer(database, commands, vault, index, imports)),
         ],
         background=[imports.run],

@@ -145,8 +145,9 @@ class CustomerServicer(CustomerServiceServicer):
         after = parse_id(keys[0], "page_token") if keys else None
         institution = viewing_institution(principal)
         async with self._database.connection() as connection:
+            customer_id = await customer_store.winner(connection, customer_id)
             if not await customer_store.list_linked(connection, Viewer(institution, customer_id), 1):
-                raise customer_not_found(customer_id)
+                raise customer_not_found(resource_id(request.parent, "customers", "parent"))
             rows = await holding_store.list_of_customer(connection, customer_id, institution, after, limit + 1)
         token = pages.encode([str(rows[limit - 1]["holding_id"])], request) if len(rows) > limit else ""
         return pb.ListHoldingsResponse(holdings=[_holding(customer_id, row) for row in rows[:limit]], next_page_token=token)
