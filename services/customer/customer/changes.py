@@ -10,8 +10,8 @@ from chassis.unit_of_work import UnitOfWork
 from customer import findings, published, publishing
 from customer.core import Core
 from customer.domain.vocabulary import LinkOrigin, MoveReason, ResolutionReason
+from customer.store import anchors, record_writes
 from customer.store import customers as customer_store
-from customer.store import record_writes
 from customer.store import records as record_store
 from customer.store.customers import CustomerRow
 from customer.store.links import Link
@@ -134,6 +134,7 @@ class Changes:
         for record_id, former in self._came_from.items():
             if not self.members[former]:
                 self.rows[former].merged_into = self._moved[record_id][0].customer_id
+        await self._let_anchors_follow()
         rows = [self.rows[customer_id] for customer_id in self._touched if self._is_real(customer_id)]
         for row in rows:
             row.version += 1
@@ -156,6 +157,23 @@ class Changes:
             self.unit.publish(published.records_moved(former, to, members, reason.name, epoch))
         known = [member.record_id for _, members in changed for member in members if member.record_id not in self.writes.new]
         await findings.ask(connection, self.core.index, believed, known, self.now)
+
+    async def _let_anchors_follow(self) -> None:
+        """Consents and restrictions hang on records."""
+        moved = {
+            record_id: member.customer_id
+            for record_id, (member, _) in self._moved.items()
+            if self._came_from[record_id] != member.customer_id
+        }
+        if not moved:
+            return
+        institutions_of = {
+            customer_id: {member.institution_id for member in self.members[customer_id].values()}
+            for customer_id in {*moved.values(), *(self._came_from[record_id] for record_id in moved)}
+        }
+        restricted, _ = await anchors.follow(self.unit.connection, moved, institutions_of)
+        for customer_id, is_restricted in restricted.items():
+            self.rows[customer_id].restricted = is_restricted
 
     def _is_real(self, customer_id: UUID) -> bool:
         """Not one that was made and left empty in this transaction."""
