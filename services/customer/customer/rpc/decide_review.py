@@ -7,17 +7,16 @@ from uuid import UUID
 import asyncpg
 
 from chassis.errors import FailedPrecondition, InvalidArgument
-from chassis.ids import new_id
 from chassis.unit_of_work import UnitOfWork
 from concord.customer.v1 import review_service_pb2 as pb
-from customer import merging
+from customer import merging, pinning
 from customer.changes import Changes
 from customer.core import Core
 from customer.domain.reviews import ALLOWED, DEFER_MAX, Decision, StoredState
+from customer.domain.vocabulary import Attribute
 from customer.merging import Merging, Side, steward
 from customer.rpc.link_service import require_record
 from customer.store import merges as merge_store
-from customer.store import pins as pin_store
 from customer.store import review_decisions as decision_store
 from customer.store import reviews as review_store
 from customer.store.review_decisions import Decided
@@ -90,12 +89,9 @@ class Deciding:
         member = changes.members[customer_id].get(record_id)
         if member is None:
             raise _invalid("CHOSEN_RECORD_INVALID", "chosen_record", "must be a record of this customer")
-        attribute, now = self.item.attribute, changes.now
-        before = {int(one): at for one, at in member.pins.items()}.get(attribute)
-        if before is not None:
-            await pin_store.take_back(connection, [record_id], attribute, now, self.by, request.reason_code)
-        await pin_store.add(connection, new_id(), record_id, attribute, now, self.by, request.reason_code)
-        await self._publish_again(customer_id)
+        before = member.pins.get(Attribute(self.item.attribute))
+        await pinning.pin(changes, member, self.item.attribute, request.reason_code, self.by)
+        await changes.write()
         return replace(decided, chosen_record_id=record_id, pinned_before=before)
 
     async def _load_customer(self) -> tuple[Changes, UUID]:
@@ -108,13 +104,6 @@ class Deciding:
         changes = Changes(self.unit, self.core)
         await changes.load([customer_id])
         return changes, customer_id
-
-    async def _publish_again(self, customer_id: UUID) -> None:
-        # Loaded again, because the members that were read before do not show the pin.
-        changes = Changes(self.unit, self.core)
-        await changes.load([customer_id])
-        changes.touch(customer_id)
-        await changes.write()
 
     async def undo(self, reason_code: str) -> None:
         """Undoes the decision that stands, with everything it did, and opens the item again.
@@ -148,12 +137,13 @@ class Deciding:
             await self._unchoose(decided, decided.chosen_record_id, reason_code)
 
     async def _unchoose(self, decided: Decided, record_id: UUID, reason_code: str) -> None:
-        connection, attribute = self.unit.connection, self.item.attribute
         changes, customer_id = await self._load_customer()
-        await pin_store.take_back(connection, [record_id], attribute, changes.now, self.by, reason_code)
-        if decided.pinned_before is not None:
-            await pin_store.add(connection, new_id(), record_id, attribute, decided.pinned_before, self.by, reason_code)
-        await self._publish_again(customer_id)
+        member = changes.members[customer_id].get(record_id)
+        if member is not None:
+            await pinning.unpin(changes, member, self.item.attribute, reason_code, self.by)
+            if decided.pinned_before is not None:
+                await pinning.pin(changes, member, self.item.attribute, reason_code, self.by, decided.pinned_before)
+            await changes.write()
 
 
 def _invalid(reason: str, field: str, rule: str) -> InvalidArgument:

@@ -199,7 +199,7 @@ STATES = {
 async def page(connection: Connection, wanted: Filter, after: Sequence[str], limit: int) -> list[Item]:
     """A page of items. `after`: the sort keys of the last row before, as `page_keys` gives them."""
     arguments: list[object] = [wanted.now, [int(kind) for kind in wanted.kinds], limit]
-    conditions = [STATES[wanted.state], "i.kind = ANY($2::smallint[])"]
+    conditions = ["i.create_time <= $1", STATES[wanted.state], "i.kind = ANY($2::smallint[])"]
 
     def condition(text: str, value: object) -> None:
         arguments.append(value)
