@@ -48,8 +48,9 @@ def customer(
     instant: datetime,
     how_much: "pb.CustomerView.ValueType" = pb.CUSTOMER_VIEW_BASIC,
 ) -> pb.Customer:
-    """The golden customer at an instant, over the records that the caller may see; at least one."""
+    """The golden customer at an instant, over the records that the caller may see; at least one of its own."""
     members = sorted(members, key=lambda member: member.record_id)
+    own = [member for member in members if member.shared_attributes is None]
     # Most values of a customer come from a few records: what is said of each record is made once.
     origins = {
         member.record_id: pb.Provenance(
@@ -60,16 +61,16 @@ def customer(
     believed = golden([view(member) for member in members], policy, instant)
     message = pb.Customer(
         name=f"customers/{customer_id}",
-        etag=_etag(members, policy, believed),
-        create_time=timestamp(min(member.create_time for member in members)),
-        update_time=timestamp(max(member.update_time for member in members)),
+        etag=_etag(own, policy, believed),
+        create_time=timestamp(min(member.create_time for member in own)),
+        update_time=timestamp(max(member.update_time for member in own)),
         linked_records=[
             pb.LinkedRecord(
                 record=member.name,
                 observe_time=origins[member.record_id].observe_time,
                 resolution_reason=ResolutionReason(member.resolution_reason).name,
             )
-            for member in members
+            for member in own
         ],
         policy_version=policy.version,
     )
@@ -160,13 +161,22 @@ _SEXES = {1: "female", 2: "male", 3: "other"}
 
 
 def _etag(members: Sequence[Member], policy: Policy, believed: Mapping[Attribute, Sequence[Believed]]) -> str:
-    """Of the states, links, ranks and pins that the caller sees, and of what is chosen. Others' records do not move it."""
+    """Of the states, links, ranks and pins of the caller's own records, and of what is chosen.
+
+    Others' records do not move it, but by a value that they share.
+    """
     seen = [
         (member.record_id.int, member.state_number, member.link_version, member.ranks_version, member.observe_time.timestamp())
         for member in members
     ]
     # Age and expiry may change what is chosen without a change of any record.
     chosen = [(values[0].record.record_id.int, values[0].candidate.place) for values in believed.values()]
+    shared = [
+        (one.record.record_id.int, one.candidate.stated.key)
+        for values in believed.values()
+        for one in values
+        if one.record.shared is not None
+    ]
     pins = [sorted(member.pins.items()) for member in members if member.pins]
-    content = repr((seen, policy.version, chosen, pins)).encode()
+    content = repr((seen, policy.version, chosen, shared, pins)).encode()
     return f'"{hashlib.blake2b(content, digest_size=ETAG_BYTES).hexdigest()}"'

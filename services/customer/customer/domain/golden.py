@@ -133,8 +133,8 @@ def golden(records: Sequence[RecordView], policy: Policy, instant: datetime) -> 
         age = age_seconds(record.observed_at, instant)
         shared, said = record.shared, record.verifications
         for attribute, statements in record.statements.items():
-            if shared is not None and attribute and attribute not in shared:
-                continue  # what kind of party it is has no consent of its own
+            if shared is not None and attribute not in shared:
+                continue
             rules, rank = policy.of(attribute), record.ranks.of(attribute)
             verified = rules.verified(record.source_system, said[attribute], instant.date()) if attribute in said else None
             pinned_at = record.pins.get(attribute)

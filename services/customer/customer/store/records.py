@@ -14,6 +14,7 @@ from concord.customer.v1.party_pb2 import Party
 from customer.domain.golden import Ranks
 from customer.domain.vocabulary import Attribute
 from customer.store import institutions, pins
+from customer.store.sharing import SHOWN, shared_attributes
 from customer.store.vault import Vault, bound_to
 
 RANKS_CACHED_MAX = 10_000
@@ -28,8 +29,8 @@ _ranks = lru_cache(RANKS_CACHED_MAX)(institutions.ranks)
 class Member:
     """A record in one state, present or past, with the customer it is, or was, linked with.
 
-    `pins`: since when a steward has pinned this record's value, by attribute. `shared_attributes`: those that the viewer may see of
-    another institution's record; None for all.
+    `pins`: since when a steward has pinned this record's value, by attribute. `shared_attributes`: those that the viewer may
+    see of another institution's record; None for all.
     """
 
     record_id: UUID
@@ -72,9 +73,17 @@ class Found:
     observe_time: datetime
 
 
-async def visible(connection: Connection, vault: Vault, wanted: Sequence[tuple[UUID, str | None]]) -> list[list[Member]]:
-    """For each (customer, institution): the customer's records that the institution contributed; all of them for None."""
-    rows = await connection.fetch(_VISIBLE, [customer for customer, _ in wanted], [viewer for _, viewer in wanted])
+async def visible(
+    connection: Connection, vault: Vault, wanted: Sequence[tuple[UUID, str | None]], *, shared: bool = False
+) -> list[list[Member]]:
+    """For each (customer, institution): the customer's records that the institution contributed; all of them for None.
+
+    Args:
+        shared: also those of others of which a consent shares attributes; only the institution's own connection shows them.
+    """
+    rows = await connection.fetch(
+        _SHOWN if shared else _VISIBLE, [customer for customer, _ in wanted], [viewer for _, viewer in wanted]
+    )
     return await _members(vault, rows, PRESENT_PARTY, len(wanted))
 
 
@@ -85,7 +94,7 @@ async def history(
     as_of: datetime,
     known_at: datetime,
 ) -> list[list[Member]]:
-    """The same as it was known at an instant, each record in the last state that its source observed until `as_of`."""
+    """The same, shared ones too, as it was known at an instant: each record in the last state observed until `as_of`."""
     customers, viewers = [customer for customer, _ in wanted], [viewer for _, viewer in wanted]
     rows = await connection.fetch(_HISTORY, customers, viewers, as_of, known_at)
     found = await _members(vault, rows, STATED_PARTY, len(wanted))
@@ -108,7 +117,7 @@ async def _members(vault: Vault, rows: Sequence[asyncpg.Record], place: str, lis
     for row in rows:
         (record_id, number, institution_id, source_system_id, source_key, customer_id, link_version, origin, reason, state_number,
          statements_count, content_hash, observe_time, sealed, create_time, update_time, pinned, default_rank, attribute_ranks,
-         ranks_version, list_number) = row  # fmt: skip
+         ranks_version, shared, list_number) = row  # fmt: skip
         key = keys.get(record_id)
         if key is None:
             continue
@@ -134,9 +143,11 @@ async def _members(vault: Vault, rows: Sequence[asyncpg.Record], place: str, lis
                 _ranks(default_rank, attribute_ranks),
                 ranks_version,
                 pins.decoded(pinned),
-            )  # fmt: skip
+                None if shared is None else frozenset(shared),
+            )
         )
-    return found
+    # Of a customer that was not the viewer's own at that instant it sees nothing.
+    return [members if any(one.shared_attributes is None for one in members) else [] for members in found]
 
 
 async def find_by_source_key(connection: Connection, wanted: Iterable[tuple[int, bytes]]) -> dict[tuple[int, bytes], Found]:
@@ -154,33 +165,35 @@ _PRESENT = """
     r.link_origin, r.resolution_reason, r.state_number, r.statements_count, r.content_hash, r.observe_time, r.party,
     r.create_time, r.update_time, r.pins, s.default_rank, s.attribute_ranks, s.version
 """
-_VISIBLE = f"""
-SELECT {_PRESENT}, wanted.place
+_SHARED = shared_attributes("r", "wanted.institution_id")
+_WANTED = f"""
+SELECT {_PRESENT}, {{shared}}, wanted.place
 FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS wanted (customer_id, institution_id, place)
-    CROSS JOIN LATERAL (
-        SELECT * FROM records WHERE customer_id = wanted.customer_id
-            AND (wanted.institution_id IS NULL OR institution_id = wanted.institution_id) OFFSET 0) r
+    CROSS JOIN LATERAL (SELECT * FROM records WHERE customer_id = wanted.customer_id AND {{condition}} OFFSET 0) r
     JOIN source_systems s ON s.source_system_number = r.source_system_number
 """
+_OWN = "(wanted.institution_id IS NULL OR institution_id = wanted.institution_id)"
+_VISIBLE = _WANTED.format(shared="NULL::smallint[]", condition=_OWN)
+_SHOWN = _WANTED.format(shared=_SHARED, condition=SHOWN)
 _BY_IDS = f"""
-SELECT {_PRESENT}, 1
+SELECT {_PRESENT}, NULL::smallint[], 1
 FROM unnest($1::uuid[]) AS wanted (record_id)
     CROSS JOIN LATERAL (
         SELECT * FROM records WHERE record_id = wanted.record_id AND ($2::text IS NULL OR institution_id = $2) OFFSET 0) r
     JOIN source_systems s ON s.source_system_number = r.source_system_number
 """
 # The state believed at an instant is the one observed last; of several observed at one instant, the one that came last.
-_HISTORY = """
+_HISTORY = f"""
 SELECT r.record_id, r.source_system_number, r.institution_id, s.source_system_id, r.source_key, l.customer_id, l.link_version,
     l.origin, l.reason, said.state_number, r.statements_count, state.content_hash, said.observe_time, state.party,
-    r.create_time, greatest(said.recorded_at, l.recorded_at), r.pins, s.default_rank, s.attribute_ranks, s.version, wanted.place
+    r.create_time, greatest(said.recorded_at, l.recorded_at), r.pins, s.default_rank, s.attribute_ranks, s.version,
+    {shared_attributes("r", "wanted.institution_id", "$3", "$4")}, wanted.place
 FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS wanted (customer_id, institution_id, place)
     CROSS JOIN LATERAL (
         SELECT * FROM links WHERE customer_id = wanted.customer_id AND recorded_at <= $4
             AND (superseded_at IS NULL OR superseded_at > $4) OFFSET 0) l
     CROSS JOIN LATERAL (
-        SELECT * FROM records WHERE record_id = l.record_id
-            AND (wanted.institution_id IS NULL OR institution_id = wanted.institution_id) OFFSET 0) r
+        SELECT * FROM records WHERE record_id = l.record_id AND {SHOWN} OFFSET 0) r
     CROSS JOIN LATERAL (
         SELECT state_number AS number, state_number, observe_time, recorded_at FROM source_records
         WHERE record_id = r.record_id AND observe_time <= $3 AND recorded_at <= $4
