@@ -170,7 +170,7 @@ class Merging:
             NotFound: one does not exist for the caller.
             FailedPrecondition: SAME_CUSTOMER, CUSTOMER_MERGED, CUSTOMER_EMPTY, REJECTION_TOO_LARGE.
         """
-        customers = [side.customer_id or (await self._owners([side.record_id]))[0] for side in (left, right) if side]
+        customers = [await self._customer_of(left), await self._customer_of(right)]
         await self._load_live(customers)
         sides = [
             [self._member(customer_id, side.record_id)] if side.record_id else self._members(customer_id)
@@ -232,6 +232,12 @@ class Merging:
         about = (subject_key(ReviewKind.POSSIBLE_MATCH, [pair.left], [pair.right]) for pair in pairs)
         await review_store.close(self.unit.connection, about, self.changes.now)
         return rejection
+
+    async def _customer_of(self, side: Side) -> UUID:
+        if side.customer_id:
+            return side.customer_id
+        assert side.record_id is not None
+        return (await self._owners([side.record_id]))[0]
 
     # ---- what every decision checks
 
