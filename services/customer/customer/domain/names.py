@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -71,18 +70,3 @@ def standard(full_name: str, family_name: str, given_name: str, *, organisation:
 def _whole(full_name: str) -> str:
     # `王 小明` and `买买提·吐尔逊` are one name; of `王小明 Wang Xiaoming` the Han run is.
     return full_name if han_names.is_han(full_name) else han_names.run(full_name)
-
-
-def search_tokens(names: Iterable[str]) -> frozenset[str]:
-    """The words under which names are found by prefix. A Han word is also found from any of its letters on."""
-    tokens: dict[str, None] = {}
-    for name in names:
-        for word in words(name):
-            starts = range(len(word)) if han_names.is_han(word) else range(1)
-            tokens |= dict.fromkeys(word[start:] for start in starts)
-    return frozenset(list(tokens)[:64])
-
-
-def query_prefixes(text: str) -> list[str]:
-    """The word beginnings that a name must have, longest first, because that one narrows most; empty when there is no letter."""
-    return sorted(set(words(text)), key=lambda word: (-len(word.encode()), word))[:8]

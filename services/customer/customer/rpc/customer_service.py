@@ -1,13 +1,11 @@
 """CustomerService: golden customers, as the caller may see them."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from chassis import clock, pages
 from chassis.database import Connection
-from chassis.errors import InvalidArgument
 from chassis.gatherer import Gatherer
 from chassis.identity import Principal, current_principal
 from chassis.ids import parse_id, resource_id
@@ -16,17 +14,18 @@ from concord.customer.v1.customer_service_pb2_grpc import CustomerServiceService
 from customer import golden_customer, published
 from customer.candidates import judge
 from customer.core import Core
-from customer.domain import names
 from customer.domain.matching import Zone
 from customer.domain.vocabulary import ResolutionReason
 from customer.resolving import reason_of
 from customer.rpc.callers import bound_customer, customer_not_found, past, require_own, viewing_institution
+from customer.rpc.list_customers import list_customers
+from customer.rpc.search_customers import search_customers, viewer_of
 from customer.standards import canonical, standardised
 from customer.store import customers as customer_store
 from customer.store import holdings as holding_store
 from customer.store import institutions as institution_store
 from customer.store import records as record_store
-from customer.store.customers import Viewer
+from customer.store import search
 from customer.store.records import Member
 
 READ_TOGETHER_MAX = 64
@@ -47,7 +46,7 @@ class CustomerServicer(CustomerServiceServicer):
         for viewer in {viewer for _, viewer in wanted}:
             mine = list({one for one in wanted if one[1] == viewer})
             async with self._core.viewers.connection(viewer) as connection:
-                found |= zip(mine, await record_store.visible(connection, self._core.vault, mine), strict=True)
+                found |= zip(mine, await record_store.visible(connection, self._core.vault, mine, shared=True), strict=True)
         return [found[one] for one in wanted]
 
     async def GetCustomer(self, request: pb.GetCustomerRequest, context: Any) -> pb.Customer:
@@ -92,35 +91,10 @@ class CustomerServicer(CustomerServiceServicer):
         return golden_customer.customer(customer_id, members, policy, as_of or known_at, request.view)
 
     async def ListCustomers(self, request: pb.ListCustomersRequest, context: Any) -> pb.ListCustomersResponse:
-        limit = pages.page_size(request.page_size, default=50, maximum=200)
-        viewer = _viewer(current_principal(), pages.decode(request.page_token, request))
-        async with self._database.connection() as connection:
-            found = await customer_store.list_linked(connection, viewer, limit + 1)
-            customers = await _golden(connection, self._core, found[:limit], viewer)
-        token = pages.encode([str(found[limit - 1])], request) if len(found) > limit else ""
-        return pb.ListCustomersResponse(customers=customers, next_page_token=token)
+        return await list_customers(self._core, current_principal(), request)
 
     async def SearchCustomers(self, request: pb.SearchCustomersRequest, context: Any) -> pb.SearchCustomersResponse:
-        limit = pages.page_size(request.page_size, default=20, maximum=100)
-        principal = current_principal()
-        viewer = _viewer(principal, pages.decode(request.page_token, request))
-        async with self._database.connection() as connection:
-            found = await self._search(connection, request, principal, viewer, limit + 1)
-            customers = await _golden(connection, self._core, found[:limit], viewer)
-        token = pages.encode([str(found[limit - 1])], request) if len(found) > limit else ""
-        return pb.SearchCustomersResponse(customers=customers, next_page_token=token)
-
-    async def _search(
-        self, connection: Connection, request: pb.SearchCustomersRequest, principal: Principal, viewer: Viewer, limit: int
-    ) -> list[UUID]:
-        criterion = request.WhichOneof("criterion")
-        if criterion == "person_name":
-            prefixes = names.query_prefixes(request.person_name)
-            if not prefixes:
-                rule = "must have a letter or digit"
-                raise InvalidArgument("NAME_EMPTY", f"person_name {rule}", field_violations=[("person_name", rule)])
-            return await customer_store.find_by_name(connection, prefixes, viewer, limit)
-        raise NotImplementedError
+        return await search_customers(self._core, current_principal(), request)
 
     async def ResolveCustomer(self, request: pb.ResolveCustomerRequest, context: Any) -> pb.ResolveCustomerResponse:
         principal = current_principal()
@@ -146,29 +120,16 @@ class CustomerServicer(CustomerServiceServicer):
         institution = viewing_institution(principal)
         async with self._database.connection() as connection:
             customer_id = await customer_store.winner(connection, customer_id)
-            if not await customer_store.list_linked(connection, Viewer(institution, customer_id), 1):
+            if not await search.is_linked(connection, viewer_of(principal), customer_id):
                 raise customer_not_found(resource_id(request.parent, "customers", "parent"))
             rows = await holding_store.list_of_customer(connection, customer_id, institution, after, limit + 1)
         token = pages.encode([str(rows[limit - 1]["holding_id"])], request) if len(rows) > limit else ""
         return pb.ListHoldingsResponse(holdings=[_holding(customer_id, row) for row in rows[:limit]], next_page_token=token)
 
 
-def _viewer(principal: Principal, keys: Sequence[str]) -> Viewer:
-    viewer = Viewer(viewing_institution(principal), bound_customer(principal))
-    return Viewer(viewer.institution_id, viewer.customer_id, parse_id(keys[0], "page_token")) if keys else viewer
-
-
 async def _country(connection: Connection, principal: Principal) -> str:
     row = await institution_store.get_institution(connection, principal.institution or "")
     return row["country_code"] if row else ""
-
-
-async def _golden(connection: Connection, core: Core, customer_ids: Sequence[UUID], viewer: Viewer) -> list[pb.Customer]:
-    wanted = [(customer_id, viewer.institution_id) for customer_id in customer_ids]
-    found = zip(customer_ids, await record_store.visible(connection, core.vault, wanted), strict=True)
-    now = clock.now()
-    policy = await core.policies.at(connection, now)
-    return [golden_customer.customer(customer_id, members, policy, now) for customer_id, members in found if members]
 
 
 def _holding(customer_id: UUID, row: Any) -> pb.Holding:

@@ -16,12 +16,12 @@ from customer.core import Core
 from customer.merging import Merging, Side, Unmerged, shown_steward, unknown_customer, unknown_record
 from customer.messages import timestamp
 from customer.rpc.callers import require_unbound, viewing_institution
-from customer.store import customers as customer_store
 from customer.store import merges as merge_store
 from customer.store import rejections as rejection_store
-from customer.store.customers import Viewer
+from customer.store import search
 from customer.store.merges import Merge
 from customer.store.rejections import LEFT, RIGHT, Rejection
+from customer.store.search import Viewer
 
 
 class LinkServicer(LinkServiceServicer):
@@ -124,9 +124,7 @@ async def require_live(connection: Connection, principal: Principal, name: str, 
     customer_id = resource_id(name, "customers", field)
     path = (await merge_store.chains(connection, [customer_id])).get(customer_id)
     institution = viewing_institution(principal)
-    if path is None or (
-        institution is not None and not await customer_store.list_linked(connection, Viewer(institution, path[-1]), 1)
-    ):
+    if path is None or (institution is not None and not await search.is_linked(connection, Viewer(institution), path[-1])):
         raise unknown_customer(customer_id)
     return path[-1]
 

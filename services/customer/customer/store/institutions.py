@@ -52,6 +52,11 @@ async def list_institutions(connection: Connection, after: str, limit: int) -> l
     )
 
 
+async def all_ids(connection: Connection) -> list[str]:
+    """The ids of all institutions of the alliance."""
+    return [row[0] for row in await connection.fetch("SELECT institution_id FROM institutions ORDER BY institution_id")]
+
+
 async def insert_source_system(
     connection: Connection,
     institution_id: str,
