@@ -18,7 +18,7 @@ async def lock_stripes(connection: Connection, keys: Collection[int]) -> None:
 
 async def holders(connection: Connection, keys: Collection[int]) -> list[tuple[int, UUID, UUID]]:
     """(key, record, customer) for the records that have one of these keys; of a hot key one more than the limit."""
-    return [(row[0], row[1], row[2]) for row in await connection.fetch(_HOLDERS, list(keys), RECORDS_OF_A_KEY_MAX + 1)]
+    return [(row[0], row[1], row[2]) for row in await connection.fetch(_HOLDERS, list(keys))]
 
 
 async def population(connection: Connection) -> int:
@@ -28,9 +28,10 @@ async def population(connection: Connection) -> int:
 
 
 _LOCK_STRIPES = "SELECT FROM match_stripes WHERE stripe = ANY($1::int[]) ORDER BY stripe FOR UPDATE"
-_HOLDERS = """
+# The limit is a number, not a parameter: with an unknown one a plan made on an empty table reads all of it.
+_HOLDERS = f"""
 SELECT wanted.key, b.record_id, r.customer_id
 FROM unnest($1::bigint[]) AS wanted (key)
-    CROSS JOIN LATERAL (SELECT record_id FROM blocking_keys WHERE key = wanted.key LIMIT $2) b
+    CROSS JOIN LATERAL (SELECT record_id FROM blocking_keys WHERE key = wanted.key LIMIT {RECORDS_OF_A_KEY_MAX + 1}) b
     CROSS JOIN LATERAL (SELECT customer_id FROM records WHERE record_id = b.record_id OFFSET 0) r
 """
