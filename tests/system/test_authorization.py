@@ -76,6 +76,10 @@ class World:
     operation: str
     message: str
     program: str
+    other: str = "x"
+    other_record: str = "x"
+    rejection: str = "x"
+    review_item: str = "x"
 
     def token(self, kind: str, institution: str | None, *scopes: str) -> str:
         """A token of any shape."""
@@ -145,6 +149,7 @@ class World:
         cap = {"contactCaps": [{"contactsMax": 9, "windowHours": 24}]}
         program = {"institution": institution, "displayName": "p"}
         new_id = f"m-{uuid.uuid4().hex[:8]}"
+        why = {"reasonCode": "MATRIX"}
         rows: dict[str, tuple[str, Json | None]] = {
             "InstitutionService.CreateSourceSystem": (
                 f"{institution}/sourceSystems?source_system_id={new_id}",
@@ -160,6 +165,21 @@ class World:
             "IntakeService.RecordActivities": ("activities:record", {"activities": [activity]}),
             "CustomerService.GetCustomer": (self.customer, None),
             "CustomerService.ListHoldings": (f"{self.customer}/holdings", None),
+            "LinkService.MergeCustomers": ("customers:merge", {"customers": [self.customer, self.other], **why}),
+            "LinkService.UnmergeCustomer": (f"{self.other}:unmerge", why),
+            "LinkService.RelinkRecord": (f"{self.other_record}:relink", {"customer": self.customer, **why}),
+            "LinkService.RejectMatch": ("matchRejections:reject", {"left": self.customer, "right": self.other, **why}),
+            "LinkService.WithdrawMatchRejection": (f"{self.rejection}:withdraw", {}),
+            "LinkService.ListMatchRejections": (f"{self.customer}/matchRejections", None),
+            "LinkService.ListMerges": (f"{self.customer}/merges", None),
+            "ReviewService.GetReviewItem": (self.review_item, None),
+            "ReviewService.ClaimReviewItem": (f"{self.review_item}:claim", {}),
+            "ReviewService.ReleaseReviewItem": (f"{self.review_item}:release", {"claimNumber": "9"}),
+            "ReviewService.DecideReviewItem": (
+                f"{self.review_item}:decide",
+                {"claimNumber": "9", "decision": "REVIEW_DECISION_ACKNOWLEDGE", **why},
+            ),
+            "ReviewService.UndoDecision": (f"{self.review_item}:undo", why),
             "RatingService.GetRating": (f"{self.customer}/ratings/alliance", None),
             "RatingService.ListRatings": (f"{self.customer}/ratings", None),
             "RatingService.ListRatingHistory": (f"{self.customer}/ratings/alliance/history", None),
@@ -242,7 +262,16 @@ async def world(platform: Platform) -> AsyncIterator[World]:
         await platform.until_settled()
         inbox = await patiently(lambda: gateway.get(f"/v1/{customer}/inboxMessages", channel))
         message = inbox["inboxMessages"][0]["name"]
-        yield World(platform, gateway, bank, shop, stranger, customer, account, campaign, operation, message, program)
+        wrong = {"scheme": "IDENTIFIER_SCHEME_NATIONAL_ID", "countryCode": "CZ", "value": "701213/0016"}
+        doubtful = [record(f"c-{n}", "2026-01-01T00:00:00Z", birthDate=f"19{n}0-01-01", identifiers=[wrong]) for n in (2, 3)]
+        other, third = [await gateway.post(f"/v1/{source}/records:ingest", channel, one) for one in doubtful]
+        body = {"left": customer, "right": third["customer"], "reasonCode": "MATRIX"}
+        rejection = (await gateway.post("/v1/matchRejections:reject", staff, body))["name"]
+        review_item = (await gateway.get("/v1/reviewItems", staff))["reviewItems"][0]["name"]
+        yield World(
+            platform, gateway, bank, shop, stranger, customer, account, campaign, operation, message, program,
+            other["customer"], other["record"], rejection, review_item,
+        )  # fmt: skip
 
 
 def test_every_method_with_an_object_check_has_a_row() -> None:
