@@ -1,7 +1,14 @@
-"""`python -m customer serve | migrate | republish | …`."""
+"""`python -m customer serve | migrate | republish | … | train`."""
 
-from chassis.command_line import main
-from customer.wiring import SERVICE
+import sys
 
 if __name__ == "__main__":
-    main(SERVICE)
+    if sys.argv[1:2] == ["train"]:  # offline: needs no settings and no database
+        from customer.training import command
+
+        command.main(sys.argv[2:])
+    else:
+        from chassis.command_line import main
+        from customer.wiring import SERVICE
+
+        main(SERVICE)

@@ -9,33 +9,28 @@ from concord.customer.v1.import_service_pb2_grpc import add_ImportServiceService
 from concord.customer.v1.institution_service_pb2_grpc import add_InstitutionServiceServicer_to_server
 from concord.customer.v1.intake_service_pb2_grpc import add_IntakeServiceServicer_to_server
 from concord.customer.v1.link_service_pb2_grpc import add_LinkServiceServicer_to_server
+from concord.customer.v1.match_model_service_pb2_grpc import add_MatchModelServiceServicer_to_server
 from concord.customer.v1.record_service_pb2_grpc import add_RecordServiceServicer_to_server
 from concord.customer.v1.review_service_pb2_grpc import add_ReviewServiceServicer_to_server
 from customer.config import Settings
 from customer.core import Core
 from customer.domain.blind_index import BlindIndex
-from customer.domain.match_model import Model, default_model
 from customer.events.republish import REPUBLISHERS, customer_republisher
 from customer.import_worker import ImportWorker
+from customer.match_jobs import MatchWorker
 from customer.rpc.customer_service import CustomerServicer
 from customer.rpc.import_service import ImportServicer
 from customer.rpc.institution_service import InstitutionServicer
 from customer.rpc.intake_service import IntakeServicer
 from customer.rpc.link_service import LinkServicer
+from customer.rpc.match_model_service import MatchModelServicer
 from customer.rpc.record_service import RecordServicer
 from customer.rpc.review_service import ReviewServicer
+from customer.store.match_models import MatchModels
 from customer.store.policies import Policies
 from customer.store.tables import metadata
 from customer.store.vault import Vault
 from customer.store.viewers import Viewers
-
-
-class DefaultModels:
-    """Until a model can be activated."""
-
-    def current(self) -> Model:
-        """The model that is shipped."""
-        return default_model()
 
 
 async def build(settings: Settings) -> Application:
@@ -45,7 +40,9 @@ async def build(settings: Settings) -> Application:
     vault = await Vault.connect(settings.customer_keys_url, settings.root_key)
     viewers = await Viewers.connect(database, settings.database_url, settings.database_connections_max)
     index = BlindIndex(settings.index_key)
-    core = Core(database, viewers, index, vault, DefaultModels(), Policies())
+    models = MatchModels(database, settings.index_key)
+    match_jobs = MatchWorker(database, settings)
+    core = Core(database, viewers, index, vault, models, Policies())
     imports = ImportWorker(core, commands, settings.import_processes)
     return Application(
         name="customer",
@@ -59,9 +56,10 @@ async def build(settings: Settings) -> Application:
             (add_RecordServiceServicer_to_server, RecordServicer(core)),
             (add_LinkServiceServicer_to_server, LinkServicer(core, commands)),
             (add_ReviewServiceServicer_to_server, ReviewServicer(core, commands)),
+            (add_MatchModelServiceServicer_to_server, MatchModelServicer(database, commands, models, match_jobs)),
             (add_ImportServiceServicer_to_server, ImportServicer(database, commands, vault, index, imports)),
         ],
-        background=[imports.run],
+        background=[models.run, match_jobs.run, imports.run],
         closing=[viewers.close, vault.close],
         republishers=[customer_republisher(core)],
     )

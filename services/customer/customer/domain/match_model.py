@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from math import log2
@@ -123,6 +123,10 @@ class Model:
 
     def _worth_in_full(self, names: Names) -> float:
         return self.weights["name"][NameLevel.SWAPPED] + self._surprise(list(names.forms))
+
+    def renamed(self, version: str) -> "Model":
+        """The same under another version."""
+        return replace(self, version=version)
 
     # ---- as JSON
 

@@ -106,6 +106,14 @@ class Decision:
     rivals: tuple[Rival, ...] = ()
     bridges: tuple[UUID, ...] = ()
 
+    @property
+    def near(self) -> tuple[Rival, ...]:
+        """All customers that come near, the best one first."""
+        if self.customer_id is None or self.record_id is None or self.explanation is None:
+            return self.rivals
+        best = Rival(self.customer_id, self.record_id, self.zone, self.weight_bits, self.explanation, self.reason)
+        return (best, *self.rivals)
+
 
 # ---- two records
 
@@ -195,7 +203,7 @@ def decide(
     bridges = []
     for rival in rivals:
         members = candidates[rival.customer_id]
-        if best.zone is rival.zone is Zone.LINK and _may_join(model, linked[best.customer_id], members):
+        if best.zone is rival.zone is Zone.LINK and may_join(model, linked[best.customer_id], members):
             bridges.append(rival.customer_id)
             linked[best.customer_id] |= members
     return Decision(
@@ -230,7 +238,7 @@ def _judged(model: Model, features: Features, customer_id: UUID, members: Mappin
     return Rival(customer_id, record_id, zone, best.weight_bits, best, reason)
 
 
-def _may_join(model: Model, some: Mapping[UUID, Features], others: Mapping[UUID, Features]) -> bool:
+def may_join(model: Model, some: Mapping[UUID, Features], others: Mapping[UUID, Features]) -> bool:
     """Whether the records of two customers can be one customer's without any guard objecting."""
     return not any(guard(model, features, others) for features in some.values())
 

@@ -11,12 +11,8 @@ from chassis.identity import Principal, current_principal
 from chassis.ids import parse_id, resource_id
 from concord.customer.v1 import customer_service_pb2 as pb
 from concord.customer.v1.customer_service_pb2_grpc import CustomerServiceServicer
-from customer import golden_customer, published
-from customer.candidates import judge
+from customer import dry_run, golden_customer, published
 from customer.core import Core
-from customer.domain.matching import Zone
-from customer.domain.vocabulary import ResolutionReason
-from customer.resolving import reason_of
 from customer.rpc.callers import bound_customer, customer_not_found, past, require_own, viewing_institution
 from customer.rpc.list_customers import list_customers
 from customer.rpc.search_customers import search_customers, viewer_of
@@ -101,14 +97,9 @@ class CustomerServicer(CustomerServiceServicer):
         async with self._database.connection() as connection:
             country = await _country(connection, principal)
             standard = standardised(canonical(request.party), country)
-            decision, members = await judge(connection, self._core, standard)
-        customer_id = decision.customer_id if decision.zone is Zone.LINK else None
-        institution, only = viewing_institution(principal), bound_customer(principal)
-        linked = any(institution in (None, member.institution_id) for member in members)
-        if customer_id is None or not linked or only not in (None, customer_id):
-            # One answer for "nobody" and for "somebody you are not linked with": it must not tell that a person is known.
-            return pb.ResolveCustomerResponse(resolution_reason=ResolutionReason.NEW_CUSTOMER.name)
-        return pb.ResolveCustomerResponse(customer=f"customers/{customer_id}", resolution_reason=reason_of(decision).name)
+            return await dry_run.resolve(
+                connection, self._core, standard, viewing_institution(principal), bound_customer(principal)
+            )
 
     async def ListHoldings(self, request: pb.ListHoldingsRequest, context: Any) -> pb.ListHoldingsResponse:
         principal = current_principal()

@@ -1,4 +1,4 @@
-"""Our own scorer: records go through the very pipeline of the intake, one by one, and the customers are compared with the truth."""
+"""Our own scorer: records go through the pipeline of the intake, one by one, and the customers are compared with the truth."""
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
