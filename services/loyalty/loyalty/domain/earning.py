@@ -14,6 +14,13 @@ class Direction(StrEnum):
     RECEIVED = "RECEIVED"
 
 
+class ErasureRule(StrEnum):
+    """What becomes of points whose owner was erased: the issuer gets them back, or they stay outstanding and nobody's."""
+
+    EXPIRE = "EXPIRE"
+    KEEP = "KEEP"
+
+
 @dataclass(frozen=True, slots=True)
 class RuleVersion:
     """One version of an earn rule; empty `categories` means all."""

@@ -1,7 +1,8 @@
 """The ledger's arithmetic: orders in, operations and entries out, exactly as if the orders came one after another.
 
-An order moves points of one programme between a member and a counterparty, by double entry. What becomes of it is an
-operation, also when it is refused. Everything here is pure: the store locks, reads and writes.
+An order moves points of one programme between a member and a counterparty, by double entry; a redemption
+also takes from the accounts that stand under the member's, where its own has too few. What becomes of it is an operation, also
+when it is refused. Everything here is pure: the store locks, reads and writes.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ class OperationKind(StrEnum):
     EARN = "EARN"
     REDEEM = "REDEEM"
     REVERSE_EARN = "REVERSE_EARN"
+    EXPIRE = "EXPIRE"
 
 
 class Outcome(StrEnum):
@@ -97,18 +99,34 @@ class Order:
     content_hash: bytes = b""
     reference: str = ""
     rule: str = ""
+    family: tuple[uuid.UUID, ...] = ()
+    """Accounts that stand under this one; a redemption spends theirs after its own, in this order."""
 
     member: AccountKey = field(init=False)
     """The ledger account of the member."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "member", AccountKey(str(self.account_id), AccountKind.MEMBER, self.program_id))
+        object.__setattr__(self, "member", self._of(self.account_id))
+
+    def _of(self, account_id: uuid.UUID) -> AccountKey:
+        return AccountKey(str(account_id), AccountKind.MEMBER, self.program_id)
+
+    @property
+    def members(self) -> list[AccountKey]:
+        """The ledger accounts that it may take from, in the order of taking."""
+        return [self.member, *map(self._of, self.family)]
+
+    @property
+    def touches(self) -> list[AccountKey]:
+        """Every ledger account that it may move."""
+        return [*self.members, self.counterparty]
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """An order and what became of it. `amount_points` is what moved, or what was refused; `shortfall_points` what a
-    reversal could not take back; `balance_points` the member's balance after it, or the one found."""
+    reversal could not take back; `balance_points` the member's balance after it, or the one found. `others_points` is the part
+    of it on accounts that stand under the member's, where they were asked for points too."""
 
     operation_id: uuid.UUID
     key: OrderKey
@@ -126,6 +144,7 @@ class Operation:
     balance_points: int
     shortfall_points: int
     post_time: datetime
+    others_points: int = 0
     hash: bytes = b""
 
 
@@ -189,11 +208,15 @@ def post(
 def _decide(order: Order, batch: Batch, balances: Mapping[AccountKey, Balance], now: datetime) -> Operation:
     if order.amount_points <= 0:
         raise ValueError("an order moves more than zero points")
-    member = batch.balances.get(order.member) or balances.get(order.member) or Balance()
-    change = _member_change(order, member.balance_points)
+    members = order.members if order.kind is OperationKind.REDEEM else [order.member]
+    found = [(batch.balances.get(key) or balances.get(key) or Balance()).balance_points for key in members]
+    changes = _member_changes(order, found)
+    change = sum(changes)
     entries: list[Entry] = []
     if change:
-        for key, amount in ((order.member, change), (order.counterparty, -change)):
+        for key, amount in (*zip(members, changes, strict=True), (order.counterparty, -change)):
+            if not amount:
+                continue
             state = batch.balances.get(key) or balances.get(key) or Balance()
             entry = Entry(key, state.version + 1, amount, state.balance_points + amount)
             batch.balances[key] = Balance(entry.balance_points, entry.version)
@@ -213,9 +236,10 @@ def _decide(order: Order, batch: Batch, balances: Mapping[AccountKey, Balance], 
         rule=order.rule,
         sequence=batch.head.sequence + 1,
         outcome=Outcome.POSTED if change else Outcome.INSUFFICIENT_POINTS,
-        balance_points=member.balance_points + change,
+        balance_points=sum(found) + change,
         shortfall_points=order.amount_points - moved if order.kind is OperationKind.REVERSE_EARN else 0,
         post_time=now,
+        others_points=sum(found[1:]) + sum(changes[1:]),
     )
     operation = _with_hash(unhashed, chain_hash(batch.head.hash, unhashed, entries))
     batch.head = Head(operation.sequence, operation.hash)
@@ -224,13 +248,25 @@ def _decide(order: Order, batch: Batch, balances: Mapping[AccountKey, Balance], 
     return operation
 
 
-def _member_change(order: Order, balance_points: int) -> int:
-    """Points the member gets (negative: gives); 0 when the order is refused."""
+def _member_changes(order: Order, found: Sequence[int]) -> list[int]:
+    """Points each member account gets (negative: gives); none where the order is refused.
+
+    Args:
+        order: what is asked for.
+        found: the balances of the accounts it may move: the member's own first.
+    """
+    own = found[0]
     if order.kind is OperationKind.EARN:
-        return order.amount_points
-    if order.kind is OperationKind.REVERSE_EARN:
-        return -min(order.amount_points, balance_points)  # what is not there stays as the operation's shortfall
-    return -order.amount_points if balance_points >= order.amount_points else 0
+        return [order.amount_points]
+    if order.kind is not OperationKind.REDEEM:
+        return [-min(order.amount_points, own)]  # what is not there stays as the operation's shortfall
+    missing = order.amount_points if sum(found) >= order.amount_points else 0
+    changes = []
+    for balance_points in found:
+        taken = min(missing, balance_points)
+        missing -= taken
+        changes.append(-taken)
+    return changes
 
 
 def _with_hash(operation: Operation, chained: bytes) -> Operation:
@@ -241,7 +277,7 @@ def _with_hash(operation: Operation, chained: bytes) -> Operation:
 def chain_hash(previous: bytes, operation: Operation, entries: Iterable[Entry]) -> bytes:
     """The hash that chains an operation, with its legs, to the one before. It covers everything but the reference, whose
     content hash is in it: free text can be erased without breaking the chain."""
-    content = [
+    content: list[object] = [
         operation.sequence,
         str(operation.operation_id),
         [str(part) for part in operation.key],
@@ -259,4 +295,6 @@ def chain_hash(previous: bytes, operation: Operation, entries: Iterable[Entry]) 
         operation.post_time.isoformat(),
         sorted([*entry.key, entry.version, entry.amount_points, entry.balance_points] for entry in entries),
     ]
+    if operation.others_points:
+        content.append(operation.others_points)
     return hashlib.sha256(previous + json.dumps(content, separators=(",", ":")).encode()).digest()

@@ -6,12 +6,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from chassis import record_links
+from chassis import customer_states, record_links
 from chassis.consumer import ReceivedEvent
+from chassis.customer_states import CustomerState
 from chassis.ids import new_id
 from chassis.unit_of_work import UnitOfWork
 from concord.common.v1.event_pb2 import RecordLink
-from concord.customer.v1.customer_events_pb2 import ActivityRecorded, CustomerChanged, InstitutionChanged, RecordsMoved
+from concord.customer.v1.customer_events_pb2 import (
+    ActivityRecorded,
+    CustomerChanged,
+    CustomerErased,
+    InstitutionChanged,
+    RecordsMoved,
+)
 from loyalty.domain.earning import RuleVersion, Transaction, earn
 from loyalty.domain.ledger import (
     AccountKey,
@@ -22,15 +29,19 @@ from loyalty.domain.ledger import (
     Order,
     OrderKey,
 )
+from loyalty.events.erasure import erase
 from loyalty.store import activities as activity_store
+from loyalty.store import families
 from loyalty.store import ledger as ledger_store
 from loyalty.store import programs as program_store
-from loyalty.store.posting import post_locked
+from loyalty.store.messages import publish_accounts
+from loyalty.store.posting import post
 
 TYPES = {
     "concord.customer.v1.institution.changed": InstitutionChanged,
     "concord.customer.v1.customer.updated": CustomerChanged,
     "concord.customer.v1.customer.records_moved": RecordsMoved,
+    "concord.customer.v1.customer.erased": CustomerErased,
     "concord.customer.v1.activity.recorded": ActivityRecorded,
 }
 
@@ -48,12 +59,37 @@ class Activity:
 
 
 async def fold_customer_events(unit: UnitOfWork, events: list[ReceivedEvent]) -> None:
-    """Applies a batch: projections first, because what an activity earns stands on them."""
+    """Applies a batch: projections first, because what an activity earns stands on them; erasures last."""
     messages = [event.message for event in events]
     await _fold_institutions(unit, [message for message in messages if isinstance(message, InstitutionChanged)])
-    await record_links.fold(unit.connection, _links(messages))
+    moved = await record_links.fold(unit.connection, _links(messages))
+    await _fold_customers(unit, [message for message in messages if isinstance(message, CustomerChanged)])
+    await families.pin(unit.connection, moved)
     activities = [_activity(message) for message in messages if isinstance(message, ActivityRecorded)]
     await fold_activities(unit, [activity for activity in activities if activity is not None])
+    for message in messages:
+        if isinstance(message, CustomerErased):
+            await erase(unit, message)
+
+
+async def _fold_customers(unit: UnitOfWork, messages: Iterable[CustomerChanged]) -> None:
+    """Accounts follow their customers. The head is locked, so that no redemption sees a family half changed."""
+    changed = await customer_states.fold(unit.connection, map(_state, messages))
+    merges = [row for row in changed if row["merged_into_customer_id"] != row["former_merged_into_customer_id"]]
+    if not merges:
+        return
+    await ledger_store.lock_head(unit.connection)
+    await publish_accounts(unit, await families.follow(unit.connection, [row["customer_id"] for row in merges], unit.now))
+
+
+def _state(message: CustomerChanged) -> CustomerState:
+    merged_into = message.merged_into_customer_id
+    return CustomerState(
+        customer_id=uuid.UUID(message.customer_id),
+        merged_into_customer_id=uuid.UUID(merged_into) if merged_into else None,
+        restricted=message.restricted,
+        version=message.state_version,
+    )
 
 
 async def _fold_institutions(unit: UnitOfWork, messages: Iterable[InstitutionChanged]) -> None:
@@ -100,6 +136,8 @@ async def fold_activities(unit: UnitOfWork, activities: Sequence[Activity]) -> N
 
     An activity is decided once, for ever. A reversal that comes first decides its activity: that one earns nothing.
     """
+    erased = await record_links.erased(unit.connection, {activity.record_id for activity in activities})
+    activities = [activity for activity in activities if activity.record_id not in erased]
     if not activities:
         return
     decided_ids = {activity.reversed_activity_id or activity.activity_id for activity in activities}
@@ -128,12 +166,12 @@ async def fold_activities(unit: UnitOfWork, activities: Sequence[Activity]) -> N
             taken_back = earned.get(activity.reversed_activity_id, [])
             orders += [_reverse(earning, activity, issuers[earning.program_id]) for earning in taken_back]
     customers |= await activity_store.customers(unit.connection, {order.account_id for order in orders} - customers.keys())
-    await post_locked(unit, orders, customers, head, known)
+    await post(unit, orders, customers, head, known)
 
 
 async def _earn_orders(
     unit: UnitOfWork, activities: Sequence[Activity]
-) -> tuple[dict[uuid.UUID, list[Order]], dict[uuid.UUID, uuid.UUID]]:
+) -> tuple[dict[uuid.UUID, list[Order]], dict[uuid.UUID, uuid.UUID | None]]:
     """What each activity earns, and the customers of the accounts that get it."""
     members = await activity_store.members(unit.connection, {activity.record_id for activity in activities}) if activities else {}
     activities = [activity for activity in activities if activity.record_id in members]

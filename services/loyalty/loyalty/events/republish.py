@@ -14,21 +14,25 @@ async def account_pages(connection: Connection, cursor: str, limit: int) -> tupl
     """States of the accounts, by id."""
     rows = await accounts.page_after(connection, uuid.UUID(cursor or "0" * 32), limit)
     events = [
-        account_changed(row["account_id"], row["customer_id"], row["institution_ids"], epoch=row["epoch"], version=row["version"])
+        account_changed(
+            row["account_id"], row["holder_customer_id"], row["parent_account_id"], row["institution_ids"],
+            epoch=row["epoch"], version=row["version"],
+        )
         for row in rows
-    ]
+    ]  # fmt: skip
     return events, str(rows[-1]["account_id"]) if len(rows) == limit else None
 
 
 async def points_pages(connection: Connection, cursor: str, limit: int) -> tuple[list[Event], str | None]:
     """Facts of the ledger, in its order."""
     rows = await ledger.posted_after(connection, int(cursor or 0), limit)
-    events = []
+    events, sequences = [], set[int]()
     for row in rows:
         fields = dict(row)
-        del fields["sequence"]
-        events.append(points_posted(**fields | {"kind": OperationKind(row["kind"])}))
-    return events, str(rows[-1]["sequence"]) if len(rows) == limit else None
+        sequence = fields.pop("sequence")
+        events.append(points_posted(**fields | {"kind": OperationKind(row["kind"]), "leading": sequence not in sequences}))
+        sequences.add(sequence)
+    return events, str(rows[-1]["sequence"]) if len(sequences) == limit else None
 
 
 REPUBLISHERS = [Republisher("accounts", account_pages), Republisher("points", points_pages)]

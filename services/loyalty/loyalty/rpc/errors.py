@@ -1,5 +1,7 @@
 """What this service refuses, in the words of the platform."""
 
+import asyncpg
+
 from chassis.errors import FailedPrecondition, NotFound
 from loyalty.domain.ledger import Operation
 
@@ -8,6 +10,16 @@ def account_not_found(account_id: object) -> NotFound:
     """No such account, or none that the caller may know of."""
     return NotFound(
         "ACCOUNT_NOT_FOUND", f"accounts/{account_id} does not exist, or your institution has no link with its customer"
+    )
+
+
+def account_merged(account_id: object, row: asyncpg.Record) -> FailedPrecondition:
+    """The account stands under another: nothing is changed through it."""
+    parent, winner = f"accounts/{row['parent_account_id']}", f"customers/{row['holder_customer_id']}"
+    return FailedPrecondition(
+        "CUSTOMER_MERGED",
+        f"accounts/{account_id} stands under {parent}, because its customer was merged into {winner}; use that account",
+        metadata={"account": parent, "winner": winner},
     )
 
 

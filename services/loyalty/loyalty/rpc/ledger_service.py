@@ -1,21 +1,25 @@
 """LedgerService and its hot path: redemptions are gathered into batches, each one transaction."""
 
+import uuid
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
 import asyncpg
 import grpc
 
+from chassis import customer_states
 from chassis.database import RETRYABLE_ERRORS, Database, is_unavailable
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, NotFound
 from chassis.gatherer import Gatherer
 from chassis.identity import current_principal
 from chassis.ids import new_id, resource_id, resource_segments
-from chassis.record_links import require_link
 from chassis.unit_of_work import Call, Commands, UnitOfWork
 from concord.loyalty.v1 import ledger_service_pb2 as pb
 from concord.loyalty.v1.ledger_service_pb2_grpc import LedgerServiceServicer
 from loyalty.domain.ledger import AccountKey, AccountKind, KeyReused, Operation, OperationKind, Order, Outcome, RequestKey, Result
 from loyalty.rpc.errors import (
+    account_merged,
     account_not_found,
     institution_not_found,
     insufficient_points,
@@ -58,7 +62,10 @@ class LedgerServicer(LedgerServiceServicer):
             if row is None:
                 raise operation_not_found(operation_id)
             try:
-                await require_link(connection, current_principal(), row["customer_id"])
+                if row["holder_customer_id"] is not None:
+                    await customer_states.readable(connection, current_principal(), row["holder_customer_id"])
+                elif not current_principal().sees_all:
+                    raise operation_not_found(operation_id)
             except NotFound:
                 raise operation_not_found(operation_id) from None
         return to_message(ledger_store.to_operation(row))
@@ -81,30 +88,37 @@ class LedgerServicer(LedgerServiceServicer):
 
 
 async def _redeem_batch(unit: UnitOfWork, calls: list[Call]) -> list[pb.Operation | Exception]:
-    """Redeems in the order of the calls. The operations are the idempotency record: refusals are stored as well."""
+    """Redeems in the order of the calls. The operations are the idempotency record: refusals are stored as well.
+
+    The head is locked before anything is read, so that nobody's accounts are put together or taken apart meanwhile.
+    """
+    connection = unit.connection
     orders = [_order(call, unit.now) for call in calls]
+    head = await ledger_store.lock_head(connection)
+    known = await ledger_store.known_requests(connection, [order.key for order in orders if isinstance(order.key, RequestKey)])
     context = await accounts.redeem_context(
-        unit.connection,
+        connection,
         [order.account_id for order in orders],
         [order.program_id for order in orders],
         [order.institution_id for order in orders],
         [call.principal.institution for call in calls],
     )
-    objections = [_objection(call, order, row) for call, order, row in zip(calls, orders, context, strict=True)]
-    admitted = [order for order, objection in zip(orders, objections, strict=True) if objection is None]
-    customers = {order.account_id: row["customer_id"] for order, row in zip(orders, context, strict=True)}
-    results = iter(await post(unit, admitted, customers))
-    answers: list[pb.Operation | Exception] = [objection or _answer(next(results)) for objection in objections]
-    refused = [i for i, objection in enumerate(objections) if objection is not None]
-    if refused:
-        # What was answered once is answered again, even when the caller has lost its link since.
-        keys = [orders[i].key for i in refused]
-        known = await ledger_store.known_requests(unit.connection, [key for key in keys if isinstance(key, RequestKey)])
-        for i in refused:
-            earlier = known.get(orders[i].key)
-            if earlier is not None:
-                answers[i] = _answer(earlier if earlier.content_hash == orders[i].content_hash else KeyReused(earlier))
-    return answers
+    bound = await customer_states.survivors(
+        connection, {uuid.UUID(call.principal.customer) for call in calls if call.principal.customer is not None}
+    )
+    # What was answered once is answered again, even when the caller has lost its link since.
+    objections = [
+        None if order.key in known else _objection(call, order, row, bound)
+        for call, order, row in zip(calls, orders, context, strict=True)
+    ]
+    admitted, customers = [], dict[uuid.UUID, uuid.UUID | None]()
+    for order, row, objection in zip(orders, context, objections, strict=True):
+        if objection is None:
+            family = tuple(row["child_account_ids"] or ())
+            admitted.append(replace(order, family=family) if family else order)
+            customers |= dict.fromkeys((order.account_id, *family), row["holder_customer_id"])
+    results = iter(await post(unit, admitted, customers, head, known))
+    return [objection or _answer(next(results)) for objection in objections]
 
 
 def _order(call: Call, now: datetime) -> Order:
@@ -126,10 +140,13 @@ def _order(call: Call, now: datetime) -> Order:
     )
 
 
-def _objection(call: Call, order: Order, row: asyncpg.Record) -> DomainError | None:
-    bound_to_another = call.principal.customer is not None and call.principal.customer != str(row["customer_id"])
-    if row["customer_id"] is None or bound_to_another or not (row["linked"] or call.principal.sees_all):
+def _objection(call: Call, order: Order, row: asyncpg.Record, survivors: Mapping[uuid.UUID, uuid.UUID]) -> DomainError | None:
+    holder, bound = row["holder_customer_id"], call.principal.customer
+    bound_to_another = bound is not None and survivors[uuid.UUID(bound)] != holder
+    if holder is None or bound_to_another or not (row["linked"] or call.principal.sees_all):
         return account_not_found(order.account_id)
+    if row["parent_account_id"] is not None:
+        return account_merged(order.account_id, row)
     if not row["program_exists"]:
         return program_not_found(order.program_id)
     if not row["institution_exists"]:

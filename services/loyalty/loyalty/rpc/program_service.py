@@ -13,7 +13,7 @@ from chassis.ids import resource_segments
 from chassis.unit_of_work import Commands, UnitOfWork
 from concord.loyalty.v1 import program_service_pb2 as pb
 from concord.loyalty.v1.program_service_pb2_grpc import ProgramServiceServicer
-from loyalty.domain.earning import Direction, RuleVersion
+from loyalty.domain.earning import Direction, ErasureRule, RuleVersion
 from loyalty.rpc.errors import institution_not_found, program_not_found
 from loyalty.store import programs
 
@@ -21,6 +21,8 @@ PAGE_DEFAULT = 50
 PAGE_MAX = 200
 ALL_RULES = "-"
 DIRECTIONS = {direction: pb.EarnDirection.Value(f"EARN_DIRECTION_{direction}") for direction in Direction}
+ERASURE_RULES = {rule: pb.ErasureRule.Value(f"ERASURE_RULE_{rule}") for rule in ErasureRule}
+ERASURE_RULE_OF = {number: rule for rule, number in ERASURE_RULES.items()}
 DIRECTION_OF = {number: direction for direction, number in DIRECTIONS.items()}
 Context = grpc.aio.ServicerContext[object, object]
 
@@ -40,7 +42,11 @@ class ProgramServicer(ProgramServiceServicer):
             require_institution(unit.principal, institution_id)
             if not await programs.institution_exists(unit.connection, institution_id):
                 raise institution_not_found(institution_id)
-            if not await programs.create(unit.connection, request.program_id, institution_id, program.display_name, unit.now):
+            erasure_rule = ERASURE_RULE_OF.get(program.erasure_rule, ErasureRule.EXPIRE)
+            created = await programs.create(
+                unit.connection, request.program_id, institution_id, program.display_name, erasure_rule, unit.now
+            )
+            if not created:
                 raise AlreadyExists(
                     "PROGRAM_EXISTS",
                     f"programs/{request.program_id} exists; choose another id",
@@ -133,6 +139,7 @@ def _to_program(row: asyncpg.Record) -> pb.Program:
         name=f"programs/{row['program_id']}",
         institution=f"institutions/{row['institution_id']}",
         display_name=row["display_name"],
+        erasure_rule=ERASURE_RULES[ErasureRule(row["erasure_rule"])],
         etag=etags.etag(row["version"]),
     )
     message.create_time.FromDatetime(row["create_time"])

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from chassis import customer_states
 from chassis.database import Connection
 
 
@@ -25,19 +26,36 @@ async def decide(connection: Connection, activity_ids: Iterable[uuid.UUID]) -> s
 
 
 async def members(connection: Connection, record_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Member]:
-    """By record: the account of the record's customer, where it is linked to the record's institution."""
-    rows = await connection.fetch(
-        "SELECT r.record_id, a.account_id, a.customer_id FROM record_links r JOIN accounts a USING (customer_id)"
-        " JOIN memberships m ON m.account_id = a.account_id AND m.institution_id = r.institution_id"
-        " WHERE r.record_id = ANY($1::uuid[])",
-        list(set(record_ids)),
+    """By record: the account that its doings earn for, one that is linked to the record's institution.
+
+    Of several that the record's customer holds: that which the record came with, else the customer's own, else the oldest.
+    """
+    links = await connection.fetch(
+        "SELECT record_id, customer_id, institution_id FROM record_links WHERE record_id = ANY($1::uuid[])", list(set(record_ids))
     )
-    return {row["record_id"]: Member(row["account_id"], row["customer_id"]) for row in rows}
+    holders = await customer_states.survivors(connection, [link["customer_id"] for link in links])
+    rows = await connection.fetch(
+        _MEMBERS,
+        [link["record_id"] for link in links],
+        [link["institution_id"] for link in links],
+        [holders[link["customer_id"]] for link in links],
+    )
+    return {row["record_id"]: Member(row["account_id"], row["holder_customer_id"]) for row in rows}
 
 
-async def customers(connection: Connection, account_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
-    """The customer of each account."""
+async def customers(connection: Connection, account_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID | None]:
+    """Whose each account is; None of an erased one."""
     rows = await connection.fetch(
-        "SELECT account_id, customer_id FROM accounts WHERE account_id = ANY($1::uuid[])", list(set(account_ids))
+        "SELECT account_id, holder_customer_id FROM accounts WHERE account_id = ANY($1::uuid[])", list(set(account_ids))
     )
-    return {row["account_id"]: row["customer_id"] for row in rows}
+    return {row["account_id"]: row["holder_customer_id"] for row in rows}
+
+
+_MEMBERS = """
+SELECT DISTINCT ON (r.record_id) r.record_id, a.account_id, a.holder_customer_id
+FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS r (record_id, institution_id, holder_customer_id)
+JOIN accounts a USING (holder_customer_id)
+JOIN memberships m ON m.account_id = a.account_id AND m.institution_id = r.institution_id
+LEFT JOIN record_accounts pinned ON pinned.record_id = r.record_id AND pinned.account_id = a.account_id
+ORDER BY r.record_id, pinned.record_id IS NULL, a.customer_id <> a.holder_customer_id, a.account_id
+"""

@@ -127,14 +127,21 @@ INVARIANTS = (
     ),
     Invariant(
         "OPERATION_IS_ITS_MEMBER_LEG",
-        "Amount, sign and balance of a posted operation are those of the member's leg.",
+        "Amount and sign of a posted operation are those of the members' legs, its balance is that of the member's and what"
+        " child accounts have; only a redemption may leave the member's own account alone, when it was empty.",
         """
         SELECT o.operation_id FROM operations o
-        LEFT JOIN ledger_accounts a ON a.owner = o.account_id::text AND a.kind = 'MEMBER' AND a.program_id = o.program_id
-        LEFT JOIN entries e ON e.ledger_account_id = a.ledger_account_id AND e.sequence = o.sequence
+        LEFT JOIN (
+            SELECT e.sequence, sum(e.amount_points) AS amount_points,
+                   max(e.balance_points) FILTER (WHERE a.owner = p.account_id::text) AS balance_points
+            FROM entries e JOIN operations p USING (sequence)
+            JOIN ledger_accounts a ON a.ledger_account_id = e.ledger_account_id AND a.program_id = p.program_id
+            WHERE e.sequence > $1 AND a.kind = 'MEMBER' GROUP BY e.sequence
+        ) legs USING (sequence)
         WHERE o.sequence > $1 AND o.outcome = 'POSTED'
-          AND (e.amount_points, e.balance_points) IS DISTINCT FROM
-              (CASE o.kind WHEN 'EARN' THEN o.amount_points ELSE -o.amount_points END, o.balance_points)
+          AND (legs.amount_points, CASE o.kind WHEN 'REDEEM' THEN coalesce(legs.balance_points, 0) ELSE legs.balance_points END)
+              IS DISTINCT FROM
+              (CASE o.kind WHEN 'EARN' THEN o.amount_points ELSE -o.amount_points END, o.balance_points - o.others_points)
         """,
     ),
     Invariant(

@@ -85,21 +85,23 @@ async def write(connection: Connection, batch: Batch, ids: dict[AccountKey, int]
 
 
 async def get_operation(connection: Connection, operation_id: uuid.UUID) -> asyncpg.Record | None:
-    """An operation with its account's customer."""
+    """An operation, with whose its account is now."""
     return await connection.fetchrow(
-        f"SELECT {_OPERATION}, customer_id FROM operations JOIN accounts USING (account_id) WHERE operation_id = $1", operation_id
+        f"SELECT {_OPERATION}, holder_customer_id FROM operations JOIN accounts USING (account_id) WHERE operation_id = $1",
+        operation_id,
     )
 
 
 async def statement(
-    connection: Connection, account_id: uuid.UUID, program_id: str, before_sequence: int | None, limit: int
+    connection: Connection, account_ids: Sequence[uuid.UUID], program_id: str, before: tuple[int, int] | None, limit: int
 ) -> list[asyncpg.Record]:
-    """Movements of a member's points, newest first, from just before a sequence; an empty programme means all."""
-    return await connection.fetch(_STATEMENT, str(account_id), program_id, before_sequence, limit)
+    """Movements of members' points, newest first, from just before a (sequence, ledger account); an empty programme means all."""
+    sequence, ledger_account_id = before or (None, 0)
+    return await connection.fetch(_STATEMENT, list(map(str, account_ids)), program_id, sequence, limit, ledger_account_id)
 
 
 async def posted_after(connection: Connection, sequence: int, limit: int) -> list[asyncpg.Record]:
-    """Posted operations in the order of the ledger, with what their event needs."""
+    """The member legs of posted operations in the order of the ledger, with what their events need; `limit` operations."""
     return await connection.fetch(_POSTED_AFTER, sequence, limit)
 
 
@@ -127,6 +129,7 @@ def to_operation(row: asyncpg.Record) -> Operation:
         outcome=Outcome(row["outcome"]),
         balance_points=row["balance_points"],
         shortfall_points=row["shortfall_points"],
+        others_points=row["others_points"],
         post_time=row["post_time"],
         hash=row["hash"],
     )
@@ -139,7 +142,8 @@ def _to_row(operation: Operation) -> tuple[object, ...]:
     effective_time: datetime = operation.effective_time
     return (
         operation.operation_id, operation.sequence, operation.kind, operation.outcome, operation.account_id, operation.program_id,
-        operation.institution_id, operation.amount_points, operation.balance_points, operation.shortfall_points, *caller,
+        operation.institution_id, operation.amount_points, operation.balance_points, operation.others_points,
+        operation.shortfall_points, *caller,
         operation.content_hash, operation.reference, operation.rule, effective_time, operation.post_time, operation.hash,
     )  # fmt: skip
 
@@ -150,7 +154,8 @@ def _columns(rows: Sequence[tuple[object, ...]], count: int) -> list[list[object
 
 _OPERATION_TYPES = {
     "operation_id": "uuid", "sequence": "bigint", "kind": "text", "outcome": "text", "account_id": "uuid", "program_id": "text",
-    "institution_id": "text", "amount_points": "bigint", "balance_points": "bigint", "shortfall_points": "bigint",
+    "institution_id": "text", "amount_points": "bigint", "balance_points": "bigint", "others_points": "bigint",
+    "shortfall_points": "bigint",
     "caller": "text", "request_id": "text", "activity_id": "uuid", "content_hash": "bytea", "reference": "text", "rule": "text",
     "effective_time": "timestamptz", "post_time": "timestamptz", "hash": "bytea",
 }  # fmt: skip
@@ -185,25 +190,27 @@ WITH written AS (
 UPDATE ledger_heads SET sequence = ${_N + 10}, hash = ${_N + 11} WHERE shard = ${_N + 9}
 """
 _STATEMENT = """
-SELECT o.operation_id, o.program_id, o.kind, o.institution_id, o.effective_time, o.post_time,
+SELECT o.operation_id, a.owner, a.ledger_account_id, o.program_id, o.kind, o.institution_id, o.effective_time, o.post_time,
        line.sequence, line.version, line.amount_points, line.balance_points
 FROM ledger_accounts a
 CROSS JOIN LATERAL (
     SELECT * FROM entries e
-    WHERE e.ledger_account_id = a.ledger_account_id AND ($3::bigint IS NULL OR e.sequence < $3)
+    WHERE e.ledger_account_id = a.ledger_account_id
+      AND ($3::bigint IS NULL OR e.sequence < $3 + CASE WHEN a.ledger_account_id < $5::bigint THEN 1 ELSE 0 END)
     ORDER BY e.sequence DESC LIMIT $4
 ) line
 JOIN operations o ON o.sequence = line.sequence
-WHERE a.owner = $1 AND a.kind = 'MEMBER' AND ($2 = '' OR a.program_id = $2)
-ORDER BY line.sequence DESC LIMIT $4
+WHERE a.owner = ANY($1::text[]) AND a.kind = 'MEMBER' AND ($2 = '' OR a.program_id = $2)
+ORDER BY line.sequence DESC, a.ledger_account_id DESC LIMIT $4
 """
+# The leg of the account itself comes first, or else the first by its owner: see `posting.in_order`.
 _POSTED_AFTER = """
-SELECT o.operation_id, o.account_id, accounts.customer_id, o.program_id, o.institution_id, o.kind, o.effective_time,
-       o.activity_id, o.sequence, e.amount_points, e.balance_points, e.version, database_epoch.epoch
+SELECT o.operation_id, a.owner::uuid AS account_id, accounts.holder_customer_id AS customer_id, o.program_id, o.institution_id,
+       o.kind, o.effective_time, o.activity_id, o.sequence, e.amount_points, e.balance_points, e.version, database_epoch.epoch
 FROM (SELECT * FROM operations WHERE sequence > $1 AND outcome = 'POSTED' ORDER BY sequence LIMIT $2) o
 CROSS JOIN database_epoch
-JOIN accounts USING (account_id)
-JOIN ledger_accounts a ON a.owner = o.account_id::text AND a.kind = 'MEMBER' AND a.program_id = o.program_id
-JOIN entries e ON e.ledger_account_id = a.ledger_account_id AND e.sequence = o.sequence
-ORDER BY o.sequence
+JOIN entries e ON e.sequence = o.sequence
+JOIN ledger_accounts a ON a.ledger_account_id = e.ledger_account_id AND a.kind = 'MEMBER'
+JOIN accounts ON accounts.account_id = a.owner::uuid
+ORDER BY o.sequence, a.owner <> o.account_id::text, a.owner COLLATE "C"
 """

@@ -1,46 +1,35 @@
 """Posts orders: the one way in which anything gets into the ledger."""
 
+import itertools
 import uuid
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from chassis.unit_of_work import UnitOfWork
 from loyalty.domain import ledger
-from loyalty.domain.ledger import AccountKind, ActivityKey, Batch, Head, Operation, Order, OrderKey, RequestKey, Result
+from loyalty.domain.ledger import AccountKind, ActivityKey, Batch, Entry, Head, Operation, Order, OrderKey, Result
 from loyalty.store import ledger as ledger_store
 from loyalty.store.messages import points_posted
 
+Customers: TypeAlias = Mapping[uuid.UUID, uuid.UUID | None]
 
-async def post(unit: UnitOfWork, orders: Sequence[Order], customers: Mapping[uuid.UUID, uuid.UUID]) -> list[Result]:
+
+async def post(
+    unit: UnitOfWork, orders: Sequence[Order], customers: Customers, head: Head, known: Mapping[OrderKey, Operation]
+) -> list[Result]:
     """Posts orders one after another in one batch, and publishes each operation that moved points.
 
     Args:
         unit: the transaction; the ledger is locked until it ends.
         orders: what is asked for.
-        customers: the customer of each member account in the orders.
+        customers: whose each member account in the orders is; None of an erased one.
+        head: as `lock_head` gave it, before anything else that this decides upon was read.
+        known: the operations with the keys of the orders, read after that.
 
     Returns:
         A result for each order, in order: of now, or of the first time its key came.
     """
-    if not orders:
-        return []
-    connection = unit.connection
-    head = await ledger_store.lock_head(connection)
-    known = await ledger_store.known_requests(connection, [o.key for o in orders if isinstance(o.key, RequestKey)])
-    activity_ids = {order.key.activity_id for order in orders if isinstance(order.key, ActivityKey)}
-    if activity_ids:
-        known |= await ledger_store.known_activities(connection, activity_ids)
-    return await post_locked(unit, orders, customers, head, known)
-
-
-async def post_locked(
-    unit: UnitOfWork,
-    orders: Sequence[Order],
-    customers: Mapping[uuid.UUID, uuid.UUID],
-    head: Head,
-    known: Mapping[OrderKey, Operation],
-) -> list[Result]:
-    """As `post`, for a caller that has locked the head and read the known operations itself."""
-    keys = {key for order in orders if order.key not in known for key in (order.member, order.counterparty)}
+    keys = {key for order in orders if order.key not in known for key in order.touches}
     if not keys:
         return ledger.post(orders, {}, known, head, unit.now).results
     balances, ids = await ledger_store.lock_accounts(unit.connection, keys)
@@ -50,23 +39,30 @@ async def post_locked(
     return batch.results
 
 
-def _publish(unit: UnitOfWork, batch: Batch, customers: Mapping[uuid.UUID, uuid.UUID]) -> None:
-    for operation, entry in batch.entries:
-        if entry.key.kind is not AccountKind.MEMBER:
-            continue
-        unit.publish(
-            points_posted(
-                operation_id=operation.operation_id,
-                account_id=operation.account_id,
-                customer_id=customers[operation.account_id],
-                program_id=operation.program_id,
-                institution_id=operation.institution_id,
-                kind=operation.kind,
-                amount_points=entry.amount_points,
-                balance_points=entry.balance_points,
-                epoch=unit.epoch,
-                version=entry.version,
-                effective_time=operation.effective_time,
-                activity_id=operation.key.activity_id if isinstance(operation.key, ActivityKey) else None,
+def in_order(operation: Operation, legs: Sequence[Entry]) -> list[Entry]:
+    """An operation's member legs, the leading one first: of the account itself, or else the first by its owner."""
+    members = [leg for leg in legs if leg.key.kind is AccountKind.MEMBER]
+    return sorted(members, key=lambda leg: (leg.key.owner != str(operation.account_id), leg.key.owner))
+
+
+def _publish(unit: UnitOfWork, batch: Batch, customers: Customers) -> None:
+    for operation, pairs in itertools.groupby(batch.entries, key=lambda pair: pair[0]):
+        for position, entry in enumerate(in_order(operation, [entry for _, entry in pairs])):
+            account_id = uuid.UUID(entry.key.owner)
+            unit.publish(
+                points_posted(
+                    operation_id=operation.operation_id,
+                    account_id=account_id,
+                    customer_id=customers[account_id],
+                    program_id=operation.program_id,
+                    institution_id=operation.institution_id,
+                    kind=operation.kind,
+                    amount_points=entry.amount_points,
+                    balance_points=entry.balance_points,
+                    epoch=unit.epoch,
+                    version=entry.version,
+                    effective_time=operation.effective_time,
+                    activity_id=operation.key.activity_id if isinstance(operation.key, ActivityKey) else None,
+                    leading=position == 0,
+                )
             )
-        )

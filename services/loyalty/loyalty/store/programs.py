@@ -6,7 +6,7 @@ from datetime import datetime
 import asyncpg
 
 from chassis.database import Connection
-from loyalty.domain.earning import Direction, RuleVersion
+from loyalty.domain.earning import Direction, ErasureRule, RuleVersion
 
 
 async def institution_exists(connection: Connection, institution_id: str) -> bool:
@@ -26,12 +26,14 @@ async def fold_institutions(connection: Connection, states: Mapping[str, tuple[i
     )  # fmt: skip
 
 
-async def create(connection: Connection, program_id: str, institution_id: str, display_name: str, now: datetime) -> bool:
+async def create(
+    connection: Connection, program_id: str, institution_id: str, display_name: str, erasure_rule: ErasureRule, now: datetime
+) -> bool:
     """Opens a programme. False when the id is taken."""
     created = await connection.fetchval(
-        "INSERT INTO programs (program_id, institution_id, display_name, version, create_time) VALUES ($1, $2, $3, 1, $4)"
-        " ON CONFLICT DO NOTHING RETURNING true",
-        program_id, institution_id, display_name, now,
+        "INSERT INTO programs (program_id, institution_id, display_name, erasure_rule, version, create_time)"
+        " VALUES ($1, $2, $3, $4, 1, $5) ON CONFLICT DO NOTHING RETURNING true",
+        program_id, institution_id, display_name, erasure_rule, now,
     )  # fmt: skip
     return bool(created)
 

@@ -19,13 +19,14 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from chassis import record_links
+from chassis import customer_states, record_links
 from chassis.tables import add_tables
 
 INSTANT = DateTime(timezone=True)
 metadata = MetaData()
 add_tables(metadata)
 record_links.table(metadata)
+customer_states.table(metadata)
 
 institutions = Table(
     "institutions",
@@ -44,6 +45,8 @@ programs = Table(
     Column("display_name", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("create_time", INSTANT, nullable=False),
+    Column("erasure_rule", Text, nullable=False, server_default="EXPIRE", comment="what becomes of an erased member's points"),
+    CheckConstraint("erasure_rule IN ('EXPIRE', 'KEEP')", name="programs_erasure_rule"),
 )
 Index("programs_institution", programs.c.institution_id)
 
@@ -70,11 +73,40 @@ accounts = Table(
     "accounts",
     metadata,
     Column("account_id", Uuid, primary_key=True),
-    Column("customer_id", Uuid, nullable=False),
+    Column("customer_id", Uuid, comment="for whom it was opened, for ever; null when the person was erased"),
+    Column("holder_customer_id", Uuid, comment="whose it is now: who took over that customer, or itself; null when erased"),
+    Column("parent_account_id", Uuid, comment="of a holder's accounts the one under which the others stand; null on that one"),
     Column("version", BigInteger, nullable=False),
     Column("create_time", INSTANT, nullable=False),
+    Column("erase_time", INSTANT),
     UniqueConstraint("customer_id", name="accounts_customer"),
+    CheckConstraint("(erase_time IS NULL) = (customer_id IS NOT NULL)", name="accounts_erased"),
+    CheckConstraint("(erase_time IS NULL) = (holder_customer_id IS NOT NULL)", name="accounts_holder"),
 )
+Index("accounts_holders", accounts.c.holder_customer_id)
+Index("accounts_parents", accounts.c.parent_account_id, postgresql_where=text("parent_account_id IS NOT NULL"))
+
+account_families = Table(
+    "account_families",
+    metadata,
+    Column("account_id", Uuid, ForeignKey("accounts.account_id"), primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False, comment="of the account, after the change"),
+    Column("holder_customer_id", Uuid, nullable=False),
+    Column("parent_account_id", Uuid),
+    Column("customer_epoch", BigInteger, nullable=False, comment="of the state of the account's customer that it follows"),
+    Column("customer_version", BigInteger, nullable=False),
+    Column("change_time", INSTANT, nullable=False),
+    comment="under whom accounts stood, from when: rows are only added, and deleted when the person is erased",
+)
+
+record_accounts = Table(
+    "record_accounts",
+    metadata,
+    Column("record_id", Uuid, primary_key=True),
+    Column("account_id", Uuid, ForeignKey("accounts.account_id"), nullable=False),
+    comment="of records that moved the account they left: they earn for it, as long as it stands with the new customer's",
+)
+Index("record_accounts_account", record_accounts.c.account_id)
 
 memberships = Table(
     "memberships",
@@ -130,6 +162,7 @@ operations = Table(
     Column("institution_id", Text, nullable=False),
     Column("amount_points", BigInteger, nullable=False),
     Column("balance_points", BigInteger, nullable=False, comment="the member's after it; where refused, the one found"),
+    Column("others_points", BigInteger, nullable=False, server_default=text("0"), comment="of balance_points, on child accounts"),
     Column("shortfall_points", BigInteger, nullable=False, comment="what a reversal could not take back"),
     Column("caller", Text, comment="institution/client; null for what an activity caused"),
     Column("request_id", Text),
@@ -143,10 +176,11 @@ operations = Table(
     UniqueConstraint("sequence", name="operations_sequence"),
     UniqueConstraint("caller", "request_id", name="operations_request"),
     UniqueConstraint("activity_id", "program_id", "kind", name="operations_activity"),
-    CheckConstraint("kind IN ('EARN', 'REDEEM', 'REVERSE_EARN')", name="operations_kind"),
+    CheckConstraint("kind IN ('EARN', 'REDEEM', 'REVERSE_EARN', 'EXPIRE')", name="operations_kind"),
     CheckConstraint("outcome IN ('POSTED', 'INSUFFICIENT_POINTS')", name="operations_outcome"),
     CheckConstraint("amount_points > 0 AND balance_points >= 0 AND shortfall_points >= 0", name="operations_amounts"),
     CheckConstraint("shortfall_points = 0 OR kind = 'REVERSE_EARN'", name="operations_shortfall"),
+    CheckConstraint("others_points = 0 OR kind = 'REDEEM' AND others_points > 0", name="operations_others"),
     CheckConstraint(
         "num_nonnulls(caller, request_id) = 2 AND activity_id IS NULL"
         " OR num_nonnulls(caller, request_id) = 0 AND activity_id IS NOT NULL",

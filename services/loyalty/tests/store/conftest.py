@@ -1,8 +1,11 @@
 import pytest
 
+from chassis.clock import now
 from chassis.ids import new_id
 from chassis.unit_of_work import Commands
-from loyalty.store import invariants, posting
+from loyalty.domain.earning import ErasureRule
+from loyalty.store import invariants, posting, programs
+from loyalty.store import ledger as ledger_store
 
 
 @pytest.fixture
@@ -10,9 +13,13 @@ async def ledger(database, order):
     """Three members in a programme; `ledger.post(orders)` posts a batch."""
     made = Ledger(database, order)
     async with database.transaction() as connection:
-        await connection.execute("INSERT INTO programs VALUES ('p', 'bank', 'P', 1, now())")
+        await programs.create(connection, "p", "bank", "P", ErasureRule.EXPIRE, now())
         for account_id, customer_id in made.customers.items():
-            await connection.execute("INSERT INTO accounts VALUES ($1, $2, 1, now())", account_id, customer_id)
+            await connection.execute(
+                "INSERT INTO accounts (account_id, customer_id, holder_customer_id, version, create_time)"
+                " VALUES ($1, $2, $2, 1, now())",
+                account_id, customer_id,
+            )  # fmt: skip
     return made
 
 
@@ -24,7 +31,13 @@ class Ledger:
 
     async def post(self, *orders):
         async with Commands(self.database).unit() as unit:
-            return await posting.post(unit, orders, self.customers)
+            return await self.post_in(unit, orders)
+
+    async def post_in(self, unit, orders):
+        """As redemptions are posted: lock, then read, then post."""
+        head = await ledger_store.lock_head(unit.connection)
+        known = await ledger_store.known_requests(unit.connection, [order.key for order in orders])
+        return await posting.post(unit, orders, self.customers, head, known)
 
     async def broken(self) -> dict[str, list[str]]:
         report = await invariants.verify(self.database)

@@ -8,7 +8,6 @@ import pytest
 from chassis.unit_of_work import Commands
 from loyalty.domain.ledger import HASH_OF_NOTHING, AccountKey, Balance, Head, KeyReused, Operation, OperationKind, Outcome, post
 from loyalty.store import ledger as ledger_store
-from loyalty.store import posting
 
 EARN, REDEEM = OperationKind.EARN, OperationKind.REDEEM
 
@@ -99,7 +98,7 @@ async def test_a_connection_killed_in_the_middle_keeps_nothing_and_a_retry_does_
 
     async def killed() -> None:
         async with Commands(ledger.database).unit() as unit:
-            await posting.post(unit, orders, ledger.customers)
+            await ledger.post_in(unit, orders)
             pid = unit.connection.get_server_pid()
             async with ledger.database.connection() as other:
                 await other.execute("SELECT pg_terminate_backend($1)", pid)

@@ -30,13 +30,13 @@ ACCOUNTS = [uuid.UUID(int=i) for i in range(1, 4)]
 START = Head(0, HASH_OF_NOTHING)
 
 
-def make(kind, account, points, key, program="p", content=b"", partner="shop") -> Order:
+def make(kind, account, points, key, program="p", content=b"", partner="shop", family=()) -> Order:
     counterparty = AccountKey(partner, AccountKind.PARTNER, program)
     if kind is not OperationKind.REDEEM:
         counterparty = AccountKey("bank", AccountKind.ISSUER, program)
     return Order(
         operation_id=uuid.uuid4(), key=key, kind=kind, account_id=account, program_id=program, institution_id=partner,
-        counterparty=counterparty, amount_points=points, effective_time=NOW, content_hash=content,
+        counterparty=counterparty, amount_points=points, effective_time=NOW, content_hash=content, family=family,
     )  # fmt: skip
 
 
@@ -48,8 +48,10 @@ def orders(draw) -> Order:
     key: OrderKey = RequestKey("bank/app", f"r{number}")
     if kind is not OperationKind.REDEEM:
         key = ActivityKey(uuid.UUID(int=number), program, kind)
+    account = draw(st.sampled_from(ACCOUNTS))
+    family = tuple(other for other in ACCOUNTS if other != account) if draw(st.booleans()) else ()
     return make(
-        kind, draw(st.sampled_from(ACCOUNTS)), draw(st.integers(1, 60)), key, program,
+        kind, account, draw(st.integers(1, 60)), key, program, family=family,
         content=draw(st.sampled_from([b"a", b"b"])), partner=draw(st.sampled_from(["shop", "cafe"])),
     )  # fmt: skip
 
@@ -145,6 +147,24 @@ def test_a_reversal_takes_what_is_there(balance, moved, shortfall, outcome):
     assert result.balance_points == (balance - moved if outcome == "POSTED" else balance)
 
 
+@pytest.mark.parametrize(
+    ("points", "taken", "left"),
+    [(3, {0: 3}, 12), (5, {0: 5}, 10), (7, {0: 5, 2: 2}, 8), (15, {0: 5, 2: 4, 1: 6}, 0), (16, {}, 15)],
+)
+def test_a_redemption_takes_its_own_points_first_then_those_of_the_accounts_under_it(points, taken, left):
+    own, other, first = ACCOUNTS
+    order = make(OperationKind.REDEEM, own, points, RequestKey("a", "1"), family=(first, other))
+    balances = {key: Balance(amount, 1) for key, amount in zip(order.members, (5, 4, 6), strict=True)}
+    batch = post([order], balances, {}, START, NOW)
+    (operation,) = batch.operations
+    legs = {entry.key.owner: entry.amount_points for _, entry in batch.entries if entry.key.kind is AccountKind.MEMBER}
+    assert legs == {str(ACCOUNTS[number]): -amount for number, amount in taken.items()}
+    assert (operation.amount_points, operation.balance_points) == (points, left)
+    assert operation.outcome is (Outcome.POSTED if taken else Outcome.INSUFFICIENT_POINTS)
+    own_left = 5 - taken.get(0, 0)
+    assert operation.others_points == left - own_left
+
+
 def test_an_order_of_nothing_is_a_fault():
     order = make(OperationKind.EARN, ACCOUNTS[0], 0, ActivityKey(ACCOUNTS[0], "p", OperationKind.EARN))
     with pytest.raises(ValueError, match="more than zero"):
@@ -164,7 +184,7 @@ def test_the_chain_covers_everything_but_the_text_of_the_reference():
         "operation_id": ACCOUNTS[1], "key": RequestKey("a", "b"), "kind": OperationKind.REDEEM, "account_id": ACCOUNTS[1],
         "program_id": "q", "institution_id": "cafe", "amount_points": 11, "effective_time": NOW.replace(year=2025),
         "content_hash": b"x", "rule": "r", "sequence": 2, "outcome": Outcome.INSUFFICIENT_POINTS, "balance_points": 11,
-        "shortfall_points": 1, "post_time": NOW.replace(year=2025),
+        "shortfall_points": 1, "others_points": 1, "post_time": NOW.replace(year=2025),
     }  # fmt: skip
     hashes |= {chain_hash(HASH_OF_NOTHING, replace(operation, **{name: value}), entries) for name, value in changes.items()}
     assert len(hashes) == 3 + len(changes)

@@ -1,0 +1,68 @@
+"""Forgets persons who are erased. The ledger's entries stay, as numbers of an account that is nobody's."""
+
+import uuid
+from collections.abc import Collection
+from datetime import datetime
+
+import asyncpg
+
+from chassis.database import Connection
+from loyalty.domain.earning import ErasureRule
+
+
+async def accounts_of(connection: Connection, customer_ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
+    """The accounts that were opened for customers, locked."""
+    rows = await connection.fetch(
+        "SELECT account_id FROM accounts WHERE customer_id = ANY($1::uuid[]) ORDER BY account_id FOR UPDATE", list(customer_ids)
+    )
+    return [row["account_id"] for row in rows]
+
+
+async def points_to_expire(connection: Connection, account_ids: Collection[uuid.UUID]) -> list[asyncpg.Record]:
+    """What is left in programmes whose points end with their owner: account_id, program_id, institution_id, balance_points."""
+    return await connection.fetch(
+        "SELECT l.owner::uuid AS account_id, l.program_id, p.institution_id, l.balance_points"
+        " FROM ledger_accounts l JOIN programs p USING (program_id)"
+        " WHERE l.owner = ANY($1::text[]) AND l.kind = 'MEMBER' AND l.balance_points > 0 AND p.erasure_rule = $2"
+        " ORDER BY l.owner, l.program_id",
+        [str(account_id) for account_id in account_ids], ErasureRule.EXPIRE,
+    )  # fmt: skip
+
+
+async def forget_accounts(connection: Connection, account_ids: Collection[uuid.UUID], erase_time: datetime) -> None:
+    """Takes away all that says whose accounts are, and what callers wrote beside their operations."""
+    await connection.execute(
+        "UPDATE accounts SET customer_id = NULL, holder_customer_id = NULL, parent_account_id = NULL, erase_time = $2,"
+        " version = version + 1 WHERE account_id = ANY($1::uuid[])",
+        list(account_ids), erase_time,
+    )  # fmt: skip
+    for table in ("memberships", "account_families", "record_accounts"):
+        await connection.execute(f"DELETE FROM {table} WHERE account_id = ANY($1::uuid[])", list(account_ids))
+    await connection.execute(
+        "UPDATE operations SET reference = '' WHERE account_id = ANY($1::uuid[]) AND reference <> ''", list(account_ids)
+    )
+    await connection.execute(
+        "DELETE FROM idempotency WHERE EXISTS"
+        " (SELECT FROM unnest($1::text[]) AS account (id) WHERE position(convert_to(account.id, 'UTF8') IN response) > 0)",
+        [str(account_id) for account_id in account_ids],
+    )
+
+
+async def forget_records(connection: Connection, record_ids: Collection[uuid.UUID]) -> None:
+    """Forgets which account records earned for."""
+    await connection.execute("DELETE FROM record_accounts WHERE record_id = ANY($1::uuid[])", list(record_ids))
+
+
+async def unlink(connection: Connection, links: Collection[tuple[uuid.UUID, str]]) -> list[uuid.UUID]:
+    """Ends the memberships of (customer, institution) that have no record left. Returns the accounts that changed."""
+    rows = await connection.fetch(
+        "WITH lost AS (SELECT customer_id AS holder_customer_id, institution_id"
+        " FROM unnest($1::uuid[], $2::text[]) AS l (customer_id, institution_id) WHERE NOT EXISTS"
+        " (SELECT FROM record_links r WHERE r.customer_id = l.customer_id AND r.institution_id = l.institution_id)"
+        "), gone AS (DELETE FROM memberships m USING accounts a JOIN lost USING (holder_customer_id)"
+        " WHERE a.account_id = m.account_id AND m.institution_id = lost.institution_id RETURNING m.account_id)"
+        " UPDATE accounts a SET version = version + 1 FROM (SELECT DISTINCT account_id FROM gone) g"
+        " WHERE a.account_id = g.account_id RETURNING a.account_id",
+        [customer_id for customer_id, _ in links], [institution_id for _, institution_id in links],
+    )  # fmt: skip
+    return [row["account_id"] for row in rows]
