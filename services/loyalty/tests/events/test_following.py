@@ -67,7 +67,8 @@ def erased(customer, *institutions, whole=True):
 
 async def account_of(alliance, customer, institution=None) -> accounts_pb.Account:
     request = accounts_pb.GetCustomerAccountRequest(customer=customer.name)
-    return await alliance.accounts(institution).GetCustomerAccount(request)
+    account: accounts_pb.Account = await alliance.accounts(institution).GetCustomerAccount(request)
+    return account
 
 
 async def view(alliance, *customers) -> list[dict[str, Any]]:
