@@ -95,7 +95,7 @@ class Merging:
 
         Raises:
             NotFound: it does not exist, or the caller's institution was not linked with both.
-            FailedPrecondition: CUSTOMER_NOT_MERGED, CUSTOMER_RESTRICTED, NOTHING_TO_RESTORE.
+            FailedPrecondition: CUSTOMER_NOT_MERGED, NOTHING_TO_RESTORE.
         """
         connection, changes = self.unit.connection, self.changes
         path = (await merge_store.chains(connection, [loser_id])).get(loser_id)
@@ -112,7 +112,6 @@ class Merging:
         merge = await merge_store.live(connection, loser_id) or await merge_store.by_rule(connection, new_id(), loser_id, path[1])
         snapshot = await merge_store.records_of(connection, merge.merge_id)
         self._require_was_linked(loser_id, live_id, snapshot)
-        self._refuse_restricted([loser_id, live_id])
         outcome = restoration(snapshot, {record: owner for record, owner in snapshot.items() if owner}, live_id)
         if not outcome.restored:
             raise FailedPrecondition(

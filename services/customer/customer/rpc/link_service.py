@@ -13,6 +13,7 @@ from concord.customer.v1 import link_service_pb2 as pb
 from concord.customer.v1.link_service_pb2_grpc import LinkServiceServicer
 from customer import merging
 from customer.core import Core
+from customer.domain.audit import Action
 from customer.merging import Merging, Side, Unmerged, shown_steward, unknown_customer, unknown_record
 from customer.messages import timestamp
 from customer.rpc.callers import require_unbound, viewing_institution
@@ -38,9 +39,11 @@ class LinkServicer(LinkServiceServicer):
             ids = [resource_id(name, "customers", f"customers[{place}]") for place, name in enumerate(request.customers)]
             work = Merging(unit, self._core, request.reason_code, request.override_reason)
             winner_id, merges = await work.merge(ids)
-            return pb.MergeCustomersResponse(
+            response = pb.MergeCustomersResponse(
                 customer=f"customers/{winner_id}", merges=[_merge(unit.principal, merge) for merge in merges]
             )
+            await self._core.audit.append(unit, Action.MERGE, customers=[winner_id, *ids], reason_code=request.reason_code)
+            return response
 
         return await self._commands.run(request, handler)
 
@@ -49,8 +52,12 @@ class LinkServicer(LinkServiceServicer):
 
         async def handler(unit: UnitOfWork) -> pb.UnmergeCustomerResponse:
             work = Merging(unit, self._core, request.reason_code)
-            undone = await work.unmerge(resource_id(request.name, "customers"), request.reject_match)
-            return await _unmerged(unit, undone)
+            loser_id = resource_id(request.name, "customers")
+            response = await _unmerged(unit, await work.unmerge(loser_id, request.reject_match))
+            await self._core.audit.append(
+                unit, Action.UNMERGE, customers=[loser_id], reason_code=request.reason_code, resource=response.merge.name
+            )
+            return response
 
         return await self._commands.run(request, handler)
 
@@ -62,6 +69,9 @@ class LinkServicer(LinkServiceServicer):
             target = resource_id(request.customer, "customers", "customer") if request.customer else None
             work = Merging(unit, self._core, request.reason_code, request.override_reason)
             former, present = await work.relink(record_id, target)
+            await self._core.audit.append(
+                unit, Action.RELINK, customers=[former, present], records=[record_id], reason_code=request.reason_code
+            )
             return pb.RelinkRecordResponse(customer=f"customers/{present}", former_customer=f"customers/{former}")
 
         return await self._commands.run(request, handler)
@@ -75,7 +85,9 @@ class LinkServicer(LinkServiceServicer):
                 for name, field in ((request.left, "left"), (request.right, "right"))
             ]
             rejection = await Merging(unit, self._core, request.reason_code).reject(sides[0], sides[1])
-            return (await _rejections(unit.connection, unit.principal, [rejection]))[0]
+            [message] = await _rejections(unit.connection, unit.principal, [rejection])
+            await self._audit_rejection(unit, message, request.reason_code)
+            return message
 
         return await self._commands.run(request, handler)
 
@@ -87,9 +99,15 @@ class LinkServicer(LinkServiceServicer):
             await merging.withdraw(unit, rejection_id)
             rejection = await rejection_store.get(unit.connection, rejection_id, None)
             assert rejection is not None
-            return (await _rejections(unit.connection, unit.principal, [rejection]))[0]
+            [message] = await _rejections(unit.connection, unit.principal, [rejection])
+            await self._audit_rejection(unit, message, "WITHDRAWN")
+            return message
 
         return await self._commands.run(request, handler)
+
+    async def _audit_rejection(self, unit: UnitOfWork, message: pb.MatchRejection, reason_code: str) -> None:
+        customers = [resource_id(name, "customers") for name in (*message.left_customers, *message.right_customers)]
+        await self._core.audit.append(unit, Action.REJECT, customers=customers, reason_code=reason_code, resource=message.name)
 
     async def ListMatchRejections(self, request: pb.ListMatchRejectionsRequest, context: Any) -> pb.ListMatchRejectionsResponse:
         principal = current_principal()

@@ -14,6 +14,7 @@ from concord.customer.v1 import review_service_pb2 as pb
 from concord.customer.v1.review_service_pb2_grpc import ReviewServiceServicer
 from customer import golden_customer
 from customer.core import Core
+from customer.domain.audit import Action
 from customer.domain.matching import Explanation
 from customer.domain.reviews import LEASE_SECONDS_DEFAULT, Claim, ReviewKind, StoredState
 from customer.merging import sees, shown_steward, steward
@@ -105,7 +106,7 @@ class ReviewServicer(ReviewServiceServicer):
             item = await _require_item(unit.connection, unit.principal, request.name, lock=True)
             _require_claim(unit, item, request.claim_number)
             await Deciding(unit, self._core, item).decide(request)
-            return await self._answer(unit, request.name)
+            return await self._audited(unit, request.name, request.reason_code)
 
         return await self._commands.run(request, handler)
 
@@ -115,7 +116,7 @@ class ReviewServicer(ReviewServiceServicer):
         async def handler(unit: UnitOfWork) -> pb.ReviewItem:
             item = await _require_item(unit.connection, unit.principal, request.name, lock=True)
             await Deciding(unit, self._core, item).undo(request.reason_code)
-            return await self._answer(unit, request.name)
+            return await self._audited(unit, request.name, request.reason_code)
 
         return await self._commands.run(request, handler)
 
@@ -149,6 +150,12 @@ class ReviewServicer(ReviewServiceServicer):
             ],
         )
 
+    async def _audited(self, unit: UnitOfWork, name: str, reason_code: str) -> pb.ReviewItem:
+        message = await self._answer(unit, name)
+        customers = {resource_id(side.customer, "customers") for side in (message.left, message.right) if side.customer}
+        await self._core.audit.append(unit, Action.REVIEW, customers=sorted(customers), reason_code=reason_code, resource=name)
+        return message
+
     async def _answer(self, unit: UnitOfWork, name: str) -> pb.ReviewItem:
         """The item after a change. Without golden values: answers are kept, and they are personal data."""
         item = await _require_item(unit.connection, unit.principal, name, lock=False)
@@ -164,7 +171,8 @@ class ReviewServicer(ReviewServiceServicer):
         shown = [side for side in (message.left, message.right) if side.customer]
         wanted = [(resource_id(side.customer, "customers"), institution) for side in shown]
         policy = await self._core.policies.at(connection, now)
-        found = await record_store.visible(connection, self._core.vault, wanted)
+        async with self._core.viewers.connection(institution) as viewer:
+            found = await record_store.visible(viewer, self._core.vault, wanted, shared=True)
         for side, (customer_id, _), members in zip(shown, wanted, found, strict=True):
             if members:
                 side.golden.CopyFrom(golden_customer.customer(customer_id, members, policy, now))
