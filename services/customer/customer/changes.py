@@ -135,6 +135,7 @@ class Changes:
             if not self.members[former]:
                 self.rows[former].merged_into = self._moved[record_id][0].customer_id
         await self._let_anchors_follow()
+        await self._let_follow()
         rows = [self.rows[customer_id] for customer_id in self._touched if self._is_real(customer_id)]
         for row in rows:
             row.version += 1
@@ -174,6 +175,22 @@ class Changes:
         restricted, _ = await anchors.follow(self.unit.connection, moved, institutions_of)
         for customer_id, is_restricted in restricted.items():
             self.rows[customer_id].restricted = is_restricted
+
+    async def _let_follow(self) -> None:
+        """Consents and restrictions follow moved records; a new record may free a customer of its restriction."""
+        moved = {record_id: member for record_id, (member, _) in self._moved.items()}
+        concerned = [one for one in self._touched if moved or (self.rows[one].restricted and self.writes.new)]
+        if not concerned:
+            return
+        institutions = {one: {member.institution_id for member in self.members[one].values()} for one in concerned}
+        to = {record_id: member.customer_id for record_id, member in moved.items()}
+        restricted, consents = await anchors.follow(self.unit.connection, to, institutions)
+        for customer_id, whether in restricted.items():
+            self.rows[customer_id].restricted = whether
+        for consent in consents:
+            member = moved[consent.record_id]
+            event = published.sharing_consent_changed(consent, member.customer_id, member.link_version, self.unit.epoch)
+            self.unit.publish(event)
 
     def _is_real(self, customer_id: UUID) -> bool:
         """Not one that was made and left empty in this transaction."""

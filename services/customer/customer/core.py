@@ -6,6 +6,7 @@ from typing import Protocol
 from chassis.database import Database
 from customer.domain.blind_index import BlindIndex
 from customer.domain.match_model import Model
+from customer.store.audit import AuditTrail
 from customer.store.policies import Policies
 from customer.store.vault import Vault
 from customer.store.viewers import Viewers
@@ -29,3 +30,4 @@ class Core:
     vault: Vault
     models: Models
     policies: Policies
+    audit: AuditTrail

@@ -73,6 +73,7 @@ def customer(
             for member in own
         ],
         policy_version=policy.version,
+        restricted=all(member.restricted for member in own),
     )
     for attribute, values in believed.items():
         field = _SINGLE_FIELDS.get(attribute)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from chassis.unit_of_work import UnitOfWork
@@ -11,11 +11,11 @@ from concord.customer.v1.party_pb2 import Party
 from customer.candidates import Holders
 from customer.changes import Changes
 from customer.core import Core
-from customer.domain.intake import outcome_of_state
+from customer.domain.intake import Rejected, outcome_of_state
 from customer.domain.vocabulary import LinkOrigin, Outcome, ResolutionReason
 from customer.prepare import Prepared, seal
 from customer.resolving import Resolver
-from customer.store import matches, rejections, reviews, states
+from customer.store import erasure, matches, rejections, reviews, states
 from customer.store import records as record_store
 from customer.store.record_writes import Content, RacedError, Sighting, State
 from customer.store.records import Found, Member
@@ -24,6 +24,7 @@ from customer.store.vault import DataKey
 
 TAKEN_AT_ONCE_MAX = 50
 """Between so many records the event loop turns."""
+NEVER = datetime.min.replace(tzinfo=UTC)
 _Key = tuple[int, bytes]
 _Said = dict[tuple[bytes, datetime], int]
 """The number of the state, by content and instant of observation."""
@@ -40,7 +41,7 @@ class Taken:
     reason: ResolutionReason
 
 
-async def take(unit: UnitOfWork, core: Core, items: Sequence[Prepared]) -> list[Taken]:
+async def take(unit: UnitOfWork, core: Core, items: Sequence[Prepared]) -> list[Taken | Rejected]:
     """Takes records, in order; each has an outcome of its own.
 
     Stripes are locked before customers, each in their order, so that batches never wait in a circle.
@@ -51,6 +52,9 @@ async def take(unit: UnitOfWork, core: Core, items: Sequence[Prepared]) -> list[
     said = await states.statements(connection, late) if late else {}
     # Of a record with one item that brings news every item may: they build on one another.
     news = {item.key for item in items if _brings_news(item, found.get(item.key), said)}
+    erased = await erasure.tombstones(connection, news) if news else {}
+    if any(item.observe_time <= erased.get(item.key, NEVER) for item in items):
+        return await _take_but_erased(unit, core, items, erased)
     batch = _Batch(unit, core)
     if news:
         await batch.load([item for item in items if item.key in news], found, said)
@@ -65,6 +69,16 @@ async def take(unit: UnitOfWork, core: Core, items: Sequence[Prepared]) -> list[
         Taken(outcome, known.record_id, f"{item.source.name}/records/{known.record_id}", known.customer_id, reason)
         for item, (outcome, known, reason) in zip(items, taken, strict=True)
     ]
+
+
+async def _take_but_erased(
+    unit: UnitOfWork, core: Core, items: Sequence[Prepared], erased: Mapping[_Key, datetime]
+) -> list[Taken | Rejected]:
+    """What was observed before its record was erased does not bring the record back."""
+    late = [item.observe_time <= erased.get(item.key, NEVER) for item in items]
+    rest = iter(await take(unit, core, [item for item, is_late in zip(items, late, strict=True) if not is_late]))
+    rule = "must be after the erasure of this record; what was observed before is not taken again"
+    return [Rejected("observe_time", "ERASED", rule) if is_late else next(rest) for is_late in late]
 
 
 def _is_late(item: Prepared, known: Found) -> bool:

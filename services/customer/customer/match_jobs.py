@@ -27,6 +27,7 @@ from customer.domain.match_jobs import RunState
 from customer.domain.match_model import Model
 from customer.rematch import LeaseLost, Run
 from customer.store import match_models, rematches
+from customer.store.audit import AuditTrail
 from customer.store.match_models import MatchModels, ModelRow
 from customer.store.policies import Policies
 from customer.store.records import by_ids
@@ -101,7 +102,7 @@ async def _work(settings: Settings) -> None:
     vault = await Vault.connect(settings.customer_keys_url, settings.root_key)
     viewers = await Viewers.connect(database, settings.database_url, 1)
     models = MatchModels(database, settings.index_key)
-    core = Core(database, viewers, BlindIndex(settings.index_key), vault, models, Policies())
+    core = Core(database, viewers, BlindIndex(settings.index_key), vault, models, Policies(), AuditTrail(settings.root_key))
     lease = await leases.acquire(database, LEASE, f"{socket.gethostname()}/{os.getpid()}/{new_id()}")
     try:
         if lease is not None:

@@ -18,16 +18,21 @@ from customer.domain.kyc import RiskLevel
 from customer.domain.vocabulary import Attribute
 from customer.store.customers import CustomerRow
 from customer.store.holdings import HolderRow, HoldingRow
+from customer.store.portfolios import Assignment
 from customer.store.quality import Remembered
 from customer.store.records import Member
+from customer.store.sharing import Consent
 
 INSTITUTION_CHANGED = "concord.customer.v1.institution.changed"
 CUSTOMER_UPDATED = "concord.customer.v1.customer.updated"
 QUALITY_CHANGED = "concord.customer.v1.quality.changed"
 RECORDS_MOVED = "concord.customer.v1.customer.records_moved"
 HOLDING_CHANGED = "concord.customer.v1.holding.changed"
+PORTFOLIO_CHANGED = "concord.customer.v1.portfolio.changed"
 ACTIVITY_RECORDED = "concord.customer.v1.activity.recorded"
 KYC_DECIDED = "concord.customer.v1.kyc.decided"
+CUSTOMER_ERASED = "concord.customer.v1.customer.erased"
+SHARING_CONSENT_CHANGED = "concord.customer.v1.sharing_consent.changed"
 
 
 def institution_changed(row: Any, epoch: int) -> Event:
@@ -135,6 +140,33 @@ def records_moved(former: UUID, to: UUID, members: Iterable[Member], reason: str
     return Event(RECORDS_MOVED, aggregate_id=str(to), message=message)
 
 
+def customer_erased(customer_id: UUID, record_ids: Iterable[UUID], whole: bool, now: datetime) -> Event:
+    """Records of a customer were erased, perhaps all of them. A fact."""
+    message = pb.CustomerErased(
+        customer_id=str(customer_id),
+        record_ids=sorted(map(str, record_ids)),
+        whole=whole,
+        erase_time_seconds=int(now.timestamp()),
+    )
+    return Event(CUSTOMER_ERASED, aggregate_id=str(customer_id), message=message)
+
+
+def sharing_consent_changed(consent: Consent, customer_id: UUID, link_version: int, epoch: int) -> Event:
+    """The state of a consent to share, and to whom its record belongs."""
+    ends = [instant for instant in (consent.end_time, consent.revoke_time) if instant]
+    message = pb.SharingConsentChanged(
+        consent_id=str(consent.consent_id),
+        state_version=StateVersion(epoch=epoch, version=consent.version),
+        record_link=record_link(consent.record_id, consent.from_institution_id, customer_id, link_version, epoch),
+        to_institution_id=consent.to_institution_id,
+        purpose_code=consent.purpose_code,
+        attributes=[cast("ProtoAttribute.ValueType", attribute) for attribute in consent.attributes],
+        begin_time_seconds=int(consent.begin_time.timestamp()),
+        end_time_seconds=int(min(ends).timestamp()) if ends else 0,
+    )
+    return Event(SHARING_CONSENT_CHANGED, aggregate_id=str(consent.consent_id), message=message)
+
+
 def holding_changed(row: HoldingRow, holders: Iterable[HolderRow], epoch: int) -> Event:
     """The state of a holding."""
     message = pb.HoldingChanged(
@@ -156,6 +188,19 @@ def holding_changed(row: HoldingRow, holders: Iterable[HolderRow], epoch: int) -
         ],
     )
     return Event(HOLDING_CHANGED, aggregate_id=str(row.holding_id), message=message)
+
+
+def portfolio_changed(row: Assignment, epoch: int) -> Event:
+    """Whether a member of staff looks after a customer."""
+    message = pb.PortfolioChanged(
+        institution_id=row.institution_id,
+        staff_id=row.staff_id,
+        record_link=record_link(row.record_id, row.institution_id, row.customer_id, row.link_version, epoch),
+        state_version=StateVersion(epoch=epoch, version=row.version),
+        department_id=row.department_id,
+        assigned=row.end_time is None,
+    )
+    return Event(PORTFOLIO_CHANGED, aggregate_id=f"{row.institution_id}/{row.staff_id}", message=message)
 
 
 def money(currency_code: str | None, minor_units: int | None) -> Money | None:

@@ -11,7 +11,9 @@ from concord.customer.v1.intake_service_pb2_grpc import add_IntakeServiceService
 from concord.customer.v1.link_service_pb2_grpc import add_LinkServiceServicer_to_server
 from concord.customer.v1.match_model_service_pb2_grpc import add_MatchModelServiceServicer_to_server
 from concord.customer.v1.record_service_pb2_grpc import add_RecordServiceServicer_to_server
+from concord.customer.v1.relationship_service_pb2_grpc import add_RelationshipServiceServicer_to_server
 from concord.customer.v1.review_service_pb2_grpc import add_ReviewServiceServicer_to_server
+from concord.customer.v1.staff_service_pb2_grpc import add_StaffServiceServicer_to_server
 from customer.config import Settings
 from customer.core import Core
 from customer.domain.blind_index import BlindIndex
@@ -25,7 +27,10 @@ from customer.rpc.intake_service import IntakeServicer
 from customer.rpc.link_service import LinkServicer
 from customer.rpc.match_model_service import MatchModelServicer
 from customer.rpc.record_service import RecordServicer
+from customer.rpc.relationship_service import RelationshipServicer
 from customer.rpc.review_service import ReviewServicer
+from customer.rpc.staff_service import StaffServicer
+from customer.store.audit import AuditTrail
 from customer.store.match_models import MatchModels
 from customer.store.policies import Policies
 from customer.store.tables import metadata
@@ -42,7 +47,7 @@ async def build(settings: Settings) -> Application:
     index = BlindIndex(settings.index_key)
     models = MatchModels(database, settings.index_key)
     match_jobs = MatchWorker(database, settings)
-    core = Core(database, viewers, index, vault, models, Policies())
+    core = Core(database, viewers, index, vault, models, Policies(), AuditTrail(settings.root_key))
     imports = ImportWorker(core, commands, settings.import_processes)
     return Application(
         name="customer",
@@ -56,6 +61,8 @@ async def build(settings: Settings) -> Application:
             (add_RecordServiceServicer_to_server, RecordServicer(core)),
             (add_LinkServiceServicer_to_server, LinkServicer(core, commands)),
             (add_ReviewServiceServicer_to_server, ReviewServicer(core, commands)),
+            (add_RelationshipServiceServicer_to_server, RelationshipServicer(core, commands)),
+            (add_StaffServiceServicer_to_server, StaffServicer(core, commands)),
             (add_MatchModelServiceServicer_to_server, MatchModelServicer(database, commands, models, match_jobs)),
             (add_ImportServiceServicer_to_server, ImportServicer(database, commands, vault, index, imports)),
         ],

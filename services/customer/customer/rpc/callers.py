@@ -10,10 +10,12 @@ from chassis.database import Connection
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from chassis.identity import Principal, require_institution
 from chassis.ids import resource_segments
+from customer.core import Core
 from customer.domain.intake import SECONDS_MIN
-from customer.store import institutions
+from customer.store import customers, institutions, search
 from customer.store.customers import CustomerRow
 from customer.store.institutions import SourceSystem
+from customer.store.search import Viewer
 
 CLOCKS_DIFFER_SECONDS_MAX = 5
 """So far ahead of us a caller's "now" may be."""
@@ -42,6 +44,20 @@ def require_own(principal: Principal, customer_id: UUID) -> None:
 def customer_not_found(customer_id: UUID) -> NotFound:
     """The refusal of a customer that does not exist for this caller."""
     return NotFound("CUSTOMER_NOT_FOUND", f"customers/{customer_id} does not exist, or your institution has no link with it")
+
+
+async def require_linked(core: Core, principal: Principal, customer_id: UUID) -> UUID:
+    """The customer that this one is now: itself, or the one at the end of its merges.
+
+    Raises:
+        NotFound: CUSTOMER_NOT_FOUND, the caller has no link with it.
+    """
+    require_own(principal, customer_id)
+    async with core.database.connection() as connection:
+        winner = await customers.winner(connection, customer_id)
+        if not await search.is_linked(connection, Viewer(viewing_institution(principal)), winner):
+            raise customer_not_found(customer_id)
+    return winner
 
 
 def require_not_merged(row: CustomerRow, winner: UUID) -> None:

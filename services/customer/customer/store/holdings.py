@@ -89,7 +89,17 @@ async def list_of_customer(
 
 async def page(connection: Connection, after: str, limit: int) -> tuple[list[HoldingRow], list[HolderRow]]:
     """Holdings by id with their holders, for re-publication."""
-    rows = [HoldingRow(*row) for row in await connection.fetch(_PAGE, UUID(after) if after else _NO_HOLDING, limit)]
+    return await _with_holders(connection, await connection.fetch(_PAGE, UUID(after) if after else _NO_HOLDING, limit))
+
+
+async def of_ids(connection: Connection, holding_ids: Sequence[UUID]) -> tuple[list[HoldingRow], list[HolderRow]]:
+    """Holdings with their holders."""
+    rows = await connection.fetch(f"{_SELECT} WHERE h.holding_id = ANY($1::uuid[]) ORDER BY h.holding_id", holding_ids)
+    return await _with_holders(connection, rows)
+
+
+async def _with_holders(connection: Connection, found_rows: Sequence[asyncpg.Record]) -> tuple[list[HoldingRow], list[HolderRow]]:
+    rows = [HoldingRow(*row) for row in found_rows]
     found = await connection.fetch(_HOLDERS, [row.holding_id for row in rows])
     return rows, [HolderRow(*row) for row in found]
 

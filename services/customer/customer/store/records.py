@@ -14,6 +14,7 @@ from concord.customer.v1.party_pb2 import Party
 from customer.domain.golden import Ranks
 from customer.domain.vocabulary import Attribute
 from customer.store import institutions, pins
+from customer.store.restrictions import RESTRICTED
 from customer.store.sharing import SHOWN, shared_attributes
 from customer.store.vault import Vault, bound_to
 
@@ -30,7 +31,7 @@ class Member:
     """A record in one state, present or past, with the customer it is, or was, linked with.
 
     `pins`: since when a steward has pinned this record's value, by attribute. `shared_attributes`: those that the viewer may
-    see of another institution's record; None for all.
+    see of another institution's record; None for all. `restricted`: for the record's institution, its customer is only kept.
     """
 
     record_id: UUID
@@ -53,6 +54,7 @@ class Member:
     ranks_version: int
     pins: Mapping[Attribute, datetime] = field(default_factory=dict)
     shared_attributes: frozenset[Attribute] | None = None
+    restricted: bool = False
 
     @property
     def name(self) -> str:
@@ -117,7 +119,7 @@ async def _members(vault: Vault, rows: Sequence[asyncpg.Record], place: str, lis
     for row in rows:
         (record_id, number, institution_id, source_system_id, source_key, customer_id, link_version, origin, reason, state_number,
          statements_count, content_hash, observe_time, sealed, create_time, update_time, pinned, default_rank, attribute_ranks,
-         ranks_version, shared, list_number) = row  # fmt: skip
+         ranks_version, shared, restricted, list_number) = row  # fmt: skip
         key = keys.get(record_id)
         if key is None:
             continue
@@ -143,7 +145,8 @@ async def _members(vault: Vault, rows: Sequence[asyncpg.Record], place: str, lis
                 _ranks(default_rank, attribute_ranks),
                 ranks_version,
                 pins.decoded(pinned),
-                None if shared is None else frozenset(shared),
+                None if shared is None else frozenset(map(Attribute, shared)),
+                restricted,
             )
         )
     # Of a customer that was not the viewer's own at that instant it sees nothing.
@@ -167,7 +170,7 @@ _PRESENT = """
 """
 _SHARED = shared_attributes("r", "wanted.institution_id")
 _WANTED = f"""
-SELECT {_PRESENT}, {{shared}}, wanted.place
+SELECT {_PRESENT}, {{shared}}, {RESTRICTED}, wanted.place
 FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS wanted (customer_id, institution_id, place)
     CROSS JOIN LATERAL (SELECT * FROM records WHERE customer_id = wanted.customer_id AND {{condition}} OFFSET 0) r
     JOIN source_systems s ON s.source_system_number = r.source_system_number
@@ -176,7 +179,7 @@ _OWN = "(wanted.institution_id IS NULL OR institution_id = wanted.institution_id
 _VISIBLE = _WANTED.format(shared="NULL::smallint[]", condition=_OWN)
 _SHOWN = _WANTED.format(shared=_SHARED, condition=SHOWN)
 _BY_IDS = f"""
-SELECT {_PRESENT}, NULL::smallint[], 1
+SELECT {_PRESENT}, NULL::smallint[], {RESTRICTED}, 1
 FROM unnest($1::uuid[]) AS wanted (record_id)
     CROSS JOIN LATERAL (
         SELECT * FROM records WHERE record_id = wanted.record_id AND ($2::text IS NULL OR institution_id = $2) OFFSET 0) r
@@ -187,7 +190,8 @@ _HISTORY = f"""
 SELECT r.record_id, r.source_system_number, r.institution_id, s.source_system_id, r.source_key, l.customer_id, l.link_version,
     l.origin, l.reason, said.state_number, r.statements_count, state.content_hash, said.observe_time, state.party,
     r.create_time, greatest(said.recorded_at, l.recorded_at), r.pins, s.default_rank, s.attribute_ranks, s.version,
-    {shared_attributes("r", "wanted.institution_id", "$3", "$4")}, wanted.place
+    {shared_attributes("r", "wanted.institution_id", "$3", "$4")}, {RESTRICTED},
+    wanted.place
 FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS wanted (customer_id, institution_id, place)
     CROSS JOIN LATERAL (
         SELECT * FROM links WHERE customer_id = wanted.customer_id AND recorded_at <= $4

@@ -85,8 +85,7 @@ ORDER BY restriction_id
 _RESTRICTING = """
 SELECT DISTINCT customer_id, institution_id FROM restrictions WHERE customer_id = ANY($1::uuid[]) AND lifted_at IS NULL
 """
-HIDDEN = (
-    "EXISTS (SELECT FROM restrictions x"
-    " WHERE x.customer_id = {customer} AND x.lifted_at IS NULL AND x.institution_id IN ('', {viewer}))"
-)
-"""SQL: whether a customer is found by no search of the viewer. For the operator `customers.restricted` says it."""
+RESTRICTED = """EXISTS (
+    SELECT FROM restrictions x
+    WHERE x.customer_id = r.customer_id AND x.lifted_at IS NULL AND x.institution_id IN ('', r.institution_id))"""
+"""SQL: whether the customer of a record `r` is restricted for the record's institution; no search finds it by that record."""

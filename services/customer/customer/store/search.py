@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from chassis.database import Connection
+from customer.store.restrictions import RESTRICTED
 
 NO_CUSTOMER = UUID(int=0)
 
@@ -71,7 +72,8 @@ class _Statement:
         return [row[0] for row in rows]
 
 
-_NOT_RESTRICTED = "NOT EXISTS (SELECT FROM customers c WHERE c.customer_id = r.customer_id AND c.restricted)"
+_NOT_RESTRICTED = f"""NOT {RESTRICTED}
+    AND NOT EXISTS (SELECT FROM customers c WHERE c.customer_id = r.customer_id AND c.restricted)"""
 
 
 async def is_linked(connection: Connection, viewer: Viewer, customer_id: UUID) -> bool:

@@ -124,7 +124,7 @@ def shared_attributes(record: str, viewer: str, as_of: str = "now()", known_at: 
         SELECT array_agg(DISTINCT attribute) FROM sharing_consents c, unnest(c.attributes) AS attribute
         WHERE c.customer_id = {record}.customer_id AND c.superseded_at IS NULL AND c.revoke_time IS NULL
             AND c.from_institution_id = {record}.institution_id AND c.to_institution_id IN ('', {viewer})
-            AND c.begin_time <= least(now(), {as_of}) AND coalesce(c.end_time > greatest(now(), {as_of}), true)
+            AND c.begin_time <= least(now(), {as_of}) AND coalesce(c.end_time > now(), true)
             AND (SELECT min(first.recorded_at) FROM sharing_consents first WHERE first.consent_id = c.consent_id) <= {known_at}
     ), '{{}}') END"""
 

@@ -7,7 +7,7 @@ import asyncio
 import os
 import time
 from collections import OrderedDict, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -153,6 +153,18 @@ class Vault:
             self._cached.pop(key_id, None)
         async with self._database.connection() as connection:
             await connection.execute("DELETE FROM data_keys WHERE key_id = ANY($1::uuid[])", list(key_ids))
+
+    def give_back(self, institution_id: str, keys: Iterable[tuple[UUID, DataKey]]) -> None:
+        """Ids of `new` that were not used after all."""
+        self._reserves.setdefault(institution_id, _Reserve()).ready.extend(keys)
+
+    async def owner(self, database_id: UUID | None) -> UUID | None:
+        """Whose keys these are; with an id, it is the owner's from now on unless there is one."""
+        async with self._database.connection() as connection:
+            if database_id is not None:
+                await connection.execute("INSERT INTO owner VALUES (1, $1) ON CONFLICT DO NOTHING", database_id)
+            found: UUID | None = await connection.fetchval("SELECT database_id FROM owner")
+            return found
 
     async def ids_before(self, create_time_max: datetime, after: UUID, limit: int) -> list[UUID]:
         """Ids, in order, of the keys made before an instant: for the sweep of those that nothing uses."""

@@ -163,6 +163,15 @@ def _erasures() -> None:
         sa.PrimaryKeyConstraint("record_id"),
         comment="what was erased, so that a late message does not bring it back",
     )
+    op.create_table(
+        "vault_binding",
+        sa.Column("singleton", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("database_id", sa.Uuid(), nullable=False, comment="as in the key store's table owner"),
+        sa.CheckConstraint("singleton = 1", name="vault_binding_one_row"),
+        sa.PrimaryKeyConstraint("singleton"),
+        comment="which key store is this database's: of another one it may not say which keys are in use",
+    )
+    op.create_index("activities_record", "activities", ["record_id"])
     op.create_index("erased_records_source_key", "erased_records", ["source_system_number", "source_key"])
 
 

@@ -195,7 +195,7 @@ holders = Table(
 )
 Index("holders_holding", holders.c.holding_id)
 
-# No foreign keys here: record and holding were found in the same transaction and are never deleted, and checking half a
+# No foreign keys here: record and holding were found in the same transaction and leave with an erasure only, and checking half a
 # thousand of them in each batch would write a lock into each of their rows.
 activities = Table(
     "activities",
@@ -209,3 +209,4 @@ activities = Table(
     Column("content_hash", LargeBinary, nullable=False, comment="keyed"),
     Column("payload", LargeBinary, nullable=False, comment="ActivityDetail"),
 )
+Index("activities_record", activities.c.record_id)

@@ -121,3 +121,12 @@ audit_head = Table(
     CheckConstraint("singleton = 1", name="audit_head_one_row"),
     comment="the newest entry; locked by who writes the next one, so that commits and chain have one order",
 )
+
+vault_binding = Table(
+    "vault_binding",
+    metadata,
+    Column("singleton", Integer, primary_key=True, autoincrement=False),
+    Column("database_id", Uuid, nullable=False, comment="as in the key store's table owner"),
+    CheckConstraint("singleton = 1", name="vault_binding_one_row"),
+    comment="which key store is this database's: of another one it may not say which keys are in use",
+)

@@ -3,7 +3,7 @@
 Not part of the service's own metadata.
 """
 
-from sqlalchemy import Column, ForeignKey, Index, LargeBinary, MetaData, Table, Text, Uuid
+from sqlalchemy import CheckConstraint, Column, ForeignKey, Index, Integer, LargeBinary, MetaData, Table, Text, Uuid
 
 from chassis.tables import INSTANT
 
@@ -26,3 +26,12 @@ data_keys = Table(
     Column("create_time", INSTANT, nullable=False),
 )
 Index("data_keys_create_time", data_keys.c.create_time)
+
+owner = Table(
+    "owner",
+    metadata,
+    Column("singleton", Integer, primary_key=True, autoincrement=False),
+    Column("database_id", Uuid, nullable=False, comment="as in the customer master's table vault_binding"),
+    CheckConstraint("singleton = 1", name="owner_one_row"),
+    comment="whose keys these are: nobody else may say which of them are in use",
+)

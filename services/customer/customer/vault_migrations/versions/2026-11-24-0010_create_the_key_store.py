@@ -30,3 +30,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key_id"),
     )
     op.create_index("data_keys_create_time", "data_keys", ["create_time"])
+    op.create_table(
+        "owner",
+        sa.Column("singleton", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("database_id", sa.Uuid(), nullable=False, comment="as in the customer master's table vault_binding"),
+        sa.CheckConstraint("singleton = 1", name="owner_one_row"),
+        sa.PrimaryKeyConstraint("singleton"),
+        comment="whose keys these are: nobody else may say which of them are in use",
+    )
