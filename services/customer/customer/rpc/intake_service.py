@@ -1,12 +1,14 @@
 """IntakeService: records, holdings and activities from source systems."""
 
 from typing import Any
+from uuid import UUID
 
 from google.protobuf.message import Message
 
 from chassis import clock
+from chassis.database import Connection
 from chassis.gatherer import Gatherer
-from chassis.identity import current_principal, require_institution
+from chassis.identity import Principal, current_principal, require_institution
 from chassis.ids import resource_segments
 from chassis.unit_of_work import Answer, Call, Commands, UnitOfWork
 from concord.customer.v1 import intake_service_pb2 as pb
@@ -16,6 +18,7 @@ from customer.rpc.callers import bound_customer, require_source_systems, require
 from customer.rpc.ingest_records import prepare_all, take
 from customer.rpc.record_activities import record
 from customer.rpc.upsert_holdings import upsert
+from customer.store import customers as customer_store
 from customer.store import institutions as institution_store
 from customer.store import records as record_store
 
@@ -78,7 +81,7 @@ class IntakeServicer(IntakeServiceServicer):
             source = (await require_source_systems(connection, principal, [request.parent]))[request.parent]
             keys = {key: (source.number, self._index.source_key(source.name, key)) for key in request.source_record_keys}
             found = await record_store.find_by_source_key(connection, keys.values())
-        only = bound_customer(principal)
+            only = await _only_customer(connection, principal)
         response = pb.LookupRecordsResponse()
         for key in request.source_record_keys:
             known = found.get(keys[key])
@@ -104,7 +107,13 @@ class IntakeServicer(IntakeServiceServicer):
         async def handler(unit: UnitOfWork) -> pb.RecordActivitiesResponse:
             names = {activity.source_system for activity in request.activities}
             sources = await require_source_systems(unit.connection, unit.principal, names)
-            only = bound_customer(unit.principal)
+            only = await _only_customer(unit.connection, unit.principal)
             return pb.RecordActivitiesResponse(results=await record(unit, self._index, sources, request.activities, only))
 
         return await self._commands.run(request, handler)
+
+
+async def _only_customer(connection: Connection, principal: Principal) -> UUID | None:
+    """The only customer the caller may touch, as it is called since its merges."""
+    bound = bound_customer(principal)
+    return await customer_store.winner(connection, bound) if bound else None
