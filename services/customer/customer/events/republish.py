@@ -15,6 +15,7 @@ from customer.store import activities as activity_store
 from customer.store import customers as customer_store
 from customer.store import holdings as holding_store
 from customer.store import institutions as institution_store
+from customer.store import portfolios as portfolio_store
 from customer.store import records as record_store
 from customer.store.holdings import HolderRow
 
@@ -80,8 +81,16 @@ async def activity_pages(connection: Connection, cursor: str, limit: int) -> Pag
     return events, str(rows[-1]["activity_id"]) if len(rows) == limit else None
 
 
+async def portfolio_pages(connection: Connection, cursor: str, limit: int) -> Page:
+    """Who looks after whom; ended ones too, because they may be all that is known of a pair."""
+    rows = await portfolio_store.page(connection, cursor, limit)
+    epoch = await _epoch(connection)
+    return [published.portfolio_changed(row, epoch) for row in rows], str(rows[-1].assignment_id) if len(rows) == limit else None
+
+
 REPUBLISHERS = [
     Republisher("institutions", institution_pages),
     Republisher("holdings", holding_pages),
     Republisher("activities", activity_pages),
+    Republisher("portfolios", portfolio_pages),
 ]

@@ -124,7 +124,8 @@ async def live_of_customers(connection: Connection, institution_id: str, custome
 async def live_of_staff(connection: Connection, institution_id: str, staff_id: str, limit: int) -> list[Assignment]:
     """The assignments in force of a member of staff, by id."""
     rows = await connection.fetch(
-        f"{_ASSIGNMENTS} WHERE a.institution_id = $1 AND a.staff_id = $2 AND a.end_time IS NULL ORDER BY a.assignment_id LIMIT $3",
+        f"{_ASSIGNMENTS} WHERE a.institution_id = $1 AND a.staff_id = $2 AND a.end_time IS NULL"
+        " ORDER BY a.assignment_id LIMIT $3",
         institution_id, staff_id, limit,
     )  # fmt: skip
     return [Assignment(*row) for row in rows]
@@ -204,7 +205,8 @@ FROM portfolio_assignments a JOIN records r USING (record_id)
 _INSERT = f"""
 INSERT INTO portfolio_assignments ({", ".join(_COLUMNS)})
 SELECT * FROM unnest(
-    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::smallint[], $7::bigint[], $8::timestamptz[], $9::timestamptz[])
+    $1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::smallint[], $7::bigint[], $8::timestamptz[],
+    $9::timestamptz[])
 """
 _END = """
 UPDATE portfolio_assignments a SET end_time = ended.end_time, version = ended.version
@@ -212,7 +214,8 @@ FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS ended (assignment_id
 WHERE a.assignment_id = ended.assignment_id
 """
 _PUT_STAFF = """
-INSERT INTO staff_members (institution_id, staff_id, department_id, active, create_time, update_time) VALUES ($1, $2, $3, $4, $5, $5)
+INSERT INTO staff_members (institution_id, staff_id, department_id, active, create_time, update_time)
+VALUES ($1, $2, $3, $4, $5, $5)
 ON CONFLICT (institution_id, staff_id) DO UPDATE SET
     department_id = excluded.department_id, active = excluded.active, update_time = excluded.update_time
 """

@@ -123,7 +123,7 @@ _SELECT = f"SELECT {_LISTED} FROM relationships e"
 _SEEN = f"""
 SELECT {_LISTED}, f.customer_id, t.customer_id, coalesce(s.source_system_id, '')
 FROM relationships e JOIN records f ON f.record_id = e.from_record_id JOIN records t ON t.record_id = e.to_record_id
-    LEFT JOIN source_systems s USING (source_system_number)
+    LEFT JOIN source_systems s ON s.source_system_number = e.source_system_number
 """
 _LOCK_BY_SOURCE_KEY = f"""{_SELECT}
 WHERE e.institution_id = $1 AND e.source_system_number = $2 AND e.source_key = ANY($3::bytea[])
