@@ -61,6 +61,17 @@ def methods() -> list[Method]:
 METHODS = methods()
 
 
+def related(now: str) -> Json:
+    """A relationship between two records of the world."""
+    return {
+        "sourceRelationshipKey": "r-1",
+        "observeTime": now,
+        "kind": "RELATIONSHIP_KIND_PARENT",
+        "fromSourceRecordKey": "c-2",
+        "toSourceRecordKey": "c-3",
+    }
+
+
 @dataclass
 class World:
     """Objects of one bank, by which the other's reach is tried."""
@@ -80,6 +91,7 @@ class World:
     other_record: str = "x"
     rejection: str = "x"
     review_item: str = "x"
+    relationship: str = "x"
 
     def token(self, kind: str, institution: str | None, *scopes: str) -> str:
         """A token of any shape."""
@@ -165,6 +177,38 @@ class World:
             "IntakeService.RecordActivities": ("activities:record", {"activities": [activity]}),
             "CustomerService.GetCustomer": (self.customer, None),
             "CustomerService.ListHoldings": (f"{self.customer}/holdings", None),
+            "RelationshipService.BatchUpsertRelationships": (
+                f"{source}/relationships:batchUpsert",
+                {"sourceRelationships": [related(now)]},
+            ),
+            "RelationshipService.ListRelationships": (f"{self.customer}/relationships", None),
+            "RelationshipService.ConfirmRelationship": (f"{self.relationship}:confirm", {}),
+            "RelationshipService.RejectRelationship": (f"{self.relationship}:reject", {}),
+            "RelationshipService.InferHousehold": (f"{self.customer}:inferHousehold", {"institution": institution}),
+            "StaffService.CreateDepartment": (
+                f"{institution}/departments",
+                {"departmentId": new_id, "department": {"displayName": "d"}},
+            ),
+            "StaffService.ListDepartments": (f"{institution}/departments", None),
+            "StaffService.PutStaffMember": (
+                f"{institution}/staff/ann",
+                {"department": f"{institution}/departments/retail", "active": True},
+            ),
+            "StaffService.ListStaffMembers": (f"{institution}/staff", None),
+            "StaffService.BatchAssignCustomers": (
+                f"{institution}/staff/ann/assignments:batchAssign",
+                {"customers": [self.customer], "role": "ASSIGNMENT_ROLE_PRIMARY"},
+            ),
+            "StaffService.BatchUnassignCustomers": (
+                f"{institution}/staff/ann/assignments:batchUnassign",
+                {"customers": [self.customer]},
+            ),
+            "StaffService.TransferPortfolio": (
+                f"{institution}/staff/ann/assignments:transfer",
+                {"toStaffMember": f"{institution}/staff/bob"},
+            ),
+            "StaffService.ListPortfolio": (f"{institution}/staff/ann/assignments", None),
+            "StaffService.ListAssignments": (f"{self.customer}/assignments", None),
             "LinkService.MergeCustomers": ("customers:merge", {"customers": [self.customer, self.other], **why}),
             "LinkService.UnmergeCustomer": (f"{self.other}:unmerge", why),
             "LinkService.RelinkRecord": (f"{self.other_record}:relink", {"customer": self.customer, **why}),
@@ -268,9 +312,17 @@ async def world(platform: Platform) -> AsyncIterator[World]:
         body = {"left": customer, "right": third["customer"], "reasonCode": "MATRIX"}
         rejection = (await gateway.post("/v1/matchRejections:reject", staff, body))["name"]
         review_item = (await gateway.get("/v1/reviewItems", staff))["reviewItems"][0]["name"]
+        body = {"sourceRelationships": [related("2026-01-01T00:00:00Z")]}
+        stated = await gateway.post(f"/v1/{source}/relationships:batchUpsert", staff, body)
+        relationship = stated["results"][0]["relationship"]
+        body = {"departmentId": "retail", "department": {"displayName": "Retail"}}
+        await gateway.post(f"/v1/institutions/{bank}/departments", staff, body)
+        for one in ("ann", "bob"):
+            body = {"department": f"institutions/{bank}/departments/retail", "active": True}
+            await gateway.put(f"/v1/institutions/{bank}/staff/{one}", staff, body)
         yield World(
             platform, gateway, bank, shop, stranger, customer, account, campaign, operation, message, program,
-            other["customer"], other["record"], rejection, review_item,
+            other["customer"], other["record"], rejection, review_item, relationship,
         )  # fmt: skip
 
 

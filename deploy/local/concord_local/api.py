@@ -98,6 +98,11 @@ class Gateway:
         headers = {"Idempotency-Key": request_id or uuid.uuid4().hex}
         return await self._call("POST", path, token, params=parameters, headers=headers, json=body)
 
+    async def put(self, path: str, token: str, body: Json) -> Json:
+        """Makes an object what the body says."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return await self._call("PUT", path, token, headers=headers, json=body)
+
     async def ask(self, path: str, token: str, body: Json) -> Json:
         """A POST that changes nothing."""
         return await self._call("POST", path, token, json=body)
