@@ -12,7 +12,6 @@ from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text, Uuid
 
 from chassis.database import Connection
 from chassis.errors import NotFound
-from chassis.identity import Principal
 from concord.common.v1.event_pb2 import RecordLink
 
 ERASED_EPOCH = 1 << 62
@@ -92,24 +91,6 @@ async def anchors(
     for row in rows:
         found.setdefault(row["customer_id"], []).append(row["record_id"])
     return found
-
-
-async def require_link(connection: Connection, principal: Principal, customer_id: uuid.UUID) -> None:
-    """A customer exists for a caller only when the caller's institution has a link with it.
-
-    Raises:
-        NotFound: CUSTOMER_NOT_FOUND; also for a caller bound to another customer.
-    """
-    if principal.customer is not None and principal.customer != str(customer_id):
-        raise not_found(customer_id)
-    if principal.sees_all:
-        return
-    linked = await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM record_links WHERE customer_id = $1 AND institution_id = $2)",
-        customer_id, principal.institution,
-    )  # fmt: skip
-    if not linked:
-        raise not_found(customer_id)
 
 
 def not_found(customer_id: uuid.UUID) -> NotFound:

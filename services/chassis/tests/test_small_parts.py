@@ -17,7 +17,6 @@ from chassis.config import Settings
 from chassis.database import is_unavailable
 from chassis.errors import Aborted, InvalidArgument, NotFound
 from chassis.identity import PrincipalKind, require_institution
-from chassis.record_links import require_link
 from chassis.testing import principal
 
 texts = st.text(max_size=50)
@@ -148,24 +147,6 @@ def test_another_institution_does_not_exist():
     for caller in (principal(institution="b"), principal(), principal(kind=PrincipalKind.PARTNER, institution="b")):
         with pytest.raises(NotFound):
             require_institution(caller, "a")
-
-
-async def test_a_customer_exists_for_linked_institutions_only(database):
-    customer, other = uuid.uuid4(), uuid.uuid4()
-    async with database.connection() as connection:
-        await connection.execute("INSERT INTO record_links VALUES ($1, 'a', $2, 1, 1)", uuid.uuid4(), customer)
-        await require_link(connection, principal(institution="a"), customer)
-        await require_link(connection, principal(institution="a", customer=str(customer)), customer)
-        await require_link(connection, principal(kind=PrincipalKind.OPERATOR), other)
-        for caller, asked in (
-            (principal(institution="b"), customer),
-            (principal(), customer),
-            (principal(institution="a"), other),
-            (principal(institution="a", customer=str(other)), customer),
-        ):
-            with pytest.raises(NotFound) as refused:
-                await require_link(connection, caller, asked)
-            assert refused.value.reason == "CUSTOMER_NOT_FOUND"
 
 
 @pytest.mark.parametrize(

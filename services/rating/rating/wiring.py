@@ -45,6 +45,6 @@ SERVICE = ServiceDefinition(
     build=build,
     metadata=metadata,
     republishers=[Republisher("ratings", rating_pages)],
-    projections=["record_links", "customers", "holdings", "holding_owners", "activities"],
+    projections=["record_links", "customer_states", "customers", "holdings", "holding_owners", "activities"],
     pause=Pause(begin=pauses.begin, end=pauses.end_all),
 )

@@ -1,11 +1,12 @@
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, Uuid
 
-from chassis import record_links
+from chassis import customer_states, record_links
 from chassis.tables import add_tables
 
 metadata = MetaData()
 add_tables(metadata)
 record_links.table(metadata)
+customer_states.table(metadata)
 
 Table(
     "counters",

@@ -3,11 +3,13 @@
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
-from chassis import record_links
+from chassis import customer_states, record_links
 from chassis.consumer import ReceivedEvent
+from chassis.customer_states import CustomerState
 from chassis.unit_of_work import UnitOfWork
 from concord.common.v1.event_pb2 import RecordLink, Republished
 from concord.customer.v1.activity_pb2 import ActivityDetail, Margin
@@ -15,17 +17,19 @@ from concord.customer.v1.attribute_pb2 import Attribute
 from concord.customer.v1.customer_events_pb2 import (
     ActivityRecorded,
     CustomerChanged,
+    CustomerErased,
     HoldingChanged,
     RecordsMoved,
 )
 from concord.customer.v1.holding_pb2 import HolderRole, HoldingKind
 from rating.domain.facts import month_of
-from rating.store import fold, pauses, queue
+from rating.store import erasure, fold, pauses, queue
 from rating.store.fold import ActivityKind, ActivityRow, CustomerRow, HoldingRow
 
 TYPES = {
     "concord.customer.v1.customer.updated": CustomerChanged,
     "concord.customer.v1.customer.records_moved": RecordsMoved,
+    "concord.customer.v1.customer.erased": CustomerErased,
     "concord.customer.v1.holding.changed": HoldingChanged,
     "concord.customer.v1.activity.recorded": ActivityRecorded,
     "concord.customer.v1.republished": Republished,
@@ -40,21 +44,66 @@ async def fold_customer_events(unit: UnitOfWork, events: list[ReceivedEvent]) ->
     messages: defaultdict[type, list[Any]] = defaultdict(list)
     for event in events:
         messages[type(event.message)].append(event.message)
-    activities = messages[ActivityRecorded]
-    rows = [row for row in map(_activity, activities) if row is not None]
-    reversed_ids = [uuid.UUID(activity.reversed_activity_id) for activity in activities if activity.reversed_activity_id]
-
-    moved = await record_links.fold(unit.connection, _links(messages))
+    connection = unit.connection
+    moved = await record_links.fold(connection, _links(messages))
     customer_ids = {row["customer_id"] for row in moved} | {
         row["former_customer_id"] for row in moved if row["former_customer_id"]
     }
-    customer_ids.update(await fold.customers(unit.connection, map(_customer, messages[CustomerChanged])))
-    record_ids = set(await fold.holdings(unit.connection, map(_holding, messages[HoldingChanged])))
-    record_ids.update(await fold.activities(unit.connection, rows, reversed_ids))
-    await queue.mark(unit.connection, unit.now, customer_ids, record_ids)
+    await customer_states.fold(connection, map(_state, messages[CustomerChanged]))
+    customers = await _of_the_living(unit, map(_customer, messages[CustomerChanged]))
+    customer_ids.update(await fold.customers(connection, customers))
+    record_ids = await _fold_facts(unit, messages)
+    await queue.mark(connection, unit.now, customer_ids, record_ids)
+    for message in messages[CustomerErased]:
+        await _erase(unit, message)
     for event in events:  # after the facts: a rebuild locks those first, too
         if isinstance(event.message, Republished):
             await pauses.said_all(unit.connection, "customer", uuid.UUID(event.message.run_id), event.sequence)
+
+
+async def _fold_facts(unit: UnitOfWork, messages: dict[type, list[Any]]) -> set[uuid.UUID]:
+    """Folds what hangs on records that are not erased; returns the records whose facts changed."""
+    activities = messages[ActivityRecorded]
+    rows = [row for row in map(_activity, activities) if row is not None]
+    holdings = list(map(_holding, messages[HoldingChanged]))
+    told = {row.record_id for row in rows} | {record_id for row in holdings for record_id in row.owner_record_ids}
+    told |= {uuid.UUID(activity.record_link.record_id) for activity in activities}
+    erased = await record_links.erased(unit.connection, told)
+    reversed_ids = [
+        uuid.UUID(activity.reversed_activity_id)
+        for activity in activities
+        if activity.reversed_activity_id and uuid.UUID(activity.record_link.record_id) not in erased
+    ]
+    living = [
+        replace(row, owner_record_ids=tuple(each for each in row.owner_record_ids if each not in erased)) for row in holdings
+    ]
+    record_ids = set(await fold.holdings(unit.connection, living))
+    orphans = [row.holding_id for row in holdings if erased & set(row.owner_record_ids)]
+    await erasure.holdings_without_owner(unit.connection, orphans)
+    record_ids.update(await fold.activities(unit.connection, [row for row in rows if row.record_id not in erased], reversed_ids))
+    return record_ids
+
+
+async def _of_the_living(unit: UnitOfWork, rows: Iterable[CustomerRow]) -> list[CustomerRow]:
+    """The states of customers who are not erased: what is told of those comes too late."""
+    told = list(rows)
+    erased = await customer_states.erased(unit.connection, {row.customer_id for row in told})
+    return [row for row in told if row.customer_id not in erased]
+
+
+async def _erase(unit: UnitOfWork, message: CustomerErased) -> None:
+    connection = unit.connection
+    record_ids = [uuid.UUID(record_id) for record_id in message.record_ids]
+    customer_id = uuid.UUID(message.customer_id)
+    concerned = {customer_id, *await erasure.customers_of(connection, record_ids)} - {record_links.NOBODY}
+    await record_links.erase(connection, record_ids)
+    await erasure.facts(connection, record_ids)
+    if message.whole:
+        gone = await customer_states.erase(connection, customer_id)
+        await erasure.customers(connection, gone)
+        concerned -= gone
+    await erasure.history(connection, concerned)
+    await queue.mark(connection, unit.now, concerned)
 
 
 def _links(messages: dict[type, list[Any]]) -> Iterable[RecordLink]:
@@ -65,14 +114,22 @@ def _links(messages: dict[type, list[Any]]) -> Iterable[RecordLink]:
     yield from (activity.record_link for activity in messages[ActivityRecorded])
 
 
-def _customer(message: CustomerChanged) -> CustomerRow:
+def _state(message: CustomerChanged) -> CustomerState:
     merged_into = message.merged_into_customer_id
+    return CustomerState(
+        customer_id=uuid.UUID(message.customer_id),
+        merged_into_customer_id=uuid.UUID(merged_into) if merged_into else None,
+        restricted=message.restricted,
+        version=message.state_version,
+    )
+
+
+def _customer(message: CustomerChanged) -> CustomerRow:
     return CustomerRow(
         customer_id=uuid.UUID(message.customer_id),
         epoch=message.state_version.epoch,
         version=message.state_version.version,
         created_at=datetime.fromtimestamp(message.create_time_seconds, UTC),
-        merged_into_customer_id=uuid.UUID(merged_into) if merged_into else None,
         attributes=[
             {
                 "attribute": Attribute.Name(quality.attribute),

@@ -5,11 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from chassis import clock, pages
+from chassis.customer_states import readable
 from chassis.database import Connection, Database
 from chassis.errors import NotFound
 from chassis.identity import current_principal
 from chassis.ids import parse_id, resource_segments
-from chassis.record_links import require_link
 from concord.rating.v1 import rating_service_pb2 as pb
 from concord.rating.v1.rating_service_pb2_grpc import RatingServiceServicer
 from rating.domain.facts import ALLIANCE
@@ -39,7 +39,7 @@ class RatingServicer(RatingServiceServicer):
     async def ListRatings(self, request: pb.ListRatingsRequest, context: Any) -> pb.ListRatingsResponse:
         [text] = resource_segments(request.parent, "customers", field="parent")
         async with self._database.connection() as connection:
-            customer_id = await _linked_customer(connection, parse_id(text, "parent"))
+            customer_id = await readable(connection, current_principal(), parse_id(text, "parent"))
             found = await ratings.scopes(connection, customer_id)
         return pb.ListRatingsResponse(ratings=[rating_to_proto(rating) for rating in found if _may_read(rating.scope)])
 
@@ -78,21 +78,10 @@ class RatingServicer(RatingServiceServicer):
 async def _readable(connection: Connection, name: str, field: str = "name") -> tuple[uuid.UUID, str]:
     """The customer and scope of a rating that the caller may read."""
     text, scope = resource_segments(name, "customers", "ratings", field=field)
-    customer_id = await _linked_customer(connection, parse_id(text, field))
+    customer_id = await readable(connection, current_principal(), parse_id(text, field))
     if not _may_read(scope):
         raise _not_found(name)
     return customer_id, scope
-
-
-async def _linked_customer(connection: Connection, customer_id: uuid.UUID) -> uuid.UUID:
-    """The customer, or the one it was merged into, where the caller has a link with it; the answer does not tell which."""
-    survivor = await ratings.surviving_customer(connection, customer_id)
-    try:
-        await require_link(connection, current_principal(), survivor)
-    except NotFound as refused:
-        message = f"customers/{customer_id} does not exist, or your institution has no link with it"
-        raise NotFound(refused.reason, message) from None
-    return survivor
 
 
 def _may_read(scope: str) -> bool:

@@ -40,7 +40,7 @@ class _RecordFacts:
 async def load(connection: Connection, customer_ids: Collection[uuid.UUID]) -> dict[tuple[uuid.UUID, str], Facts]:
     """Facts by (customer, scope): `alliance` and each institution with a linked record.
 
-    A customer that is merged away, has no record, or whose own state has not arrived has no scope.
+    A customer that has no record, as one that is merged away, or whose own state has not arrived has no scope.
     """
     customers = {row["customer_id"]: row for row in await connection.fetch(_CUSTOMERS, list(customer_ids))}
     scopes: dict[tuple[uuid.UUID, str], list[uuid.UUID]] = defaultdict(list)
@@ -148,9 +148,7 @@ def _instant(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-_CUSTOMERS = """
-SELECT customer_id, created_at, attributes FROM customers WHERE customer_id = ANY($1) AND merged_into_customer_id IS NULL
-"""
+_CUSTOMERS = "SELECT customer_id, created_at, attributes FROM customers WHERE customer_id = ANY($1)"
 
 _LINKS = "SELECT customer_id, record_id, institution_id FROM record_links WHERE customer_id = ANY($1)"
 

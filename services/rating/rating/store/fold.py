@@ -28,7 +28,6 @@ class CustomerRow:
     epoch: int
     version: int
     created_at: datetime
-    merged_into_customer_id: uuid.UUID | None
     attributes: list[dict[str, object]]
 
 
@@ -77,7 +76,6 @@ async def customers(connection: Connection, rows: Iterable[CustomerRow]) -> list
         [row.epoch for row in ordered],
         [row.version for row in ordered],
         [row.created_at for row in ordered],
-        [row.merged_into_customer_id for row in ordered],
         [json.dumps(row.attributes) for row in ordered],
     )
     return [row["customer_id"] for row in changed]
@@ -145,11 +143,10 @@ async def activities(connection: Connection, rows: Sequence[ActivityRow], revers
 
 
 _FOLD_CUSTOMERS = """
-INSERT INTO customers AS t (customer_id, epoch, version, created_at, merged_into_customer_id, attributes)
-SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::uuid[], $6::jsonb[])
+INSERT INTO customers AS t (customer_id, epoch, version, created_at, attributes)
+SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::timestamptz[], $5::jsonb[])
 ON CONFLICT (customer_id) DO UPDATE SET
-    epoch = excluded.epoch, version = excluded.version, created_at = excluded.created_at,
-    merged_into_customer_id = excluded.merged_into_customer_id, attributes = excluded.attributes
+    epoch = excluded.epoch, version = excluded.version, created_at = excluded.created_at, attributes = excluded.attributes
 WHERE (t.epoch, t.version) < (excluded.epoch, excluded.version)
 RETURNING customer_id
 """

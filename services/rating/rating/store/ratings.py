@@ -111,12 +111,6 @@ async def page_with_former(
     ]
 
 
-async def surviving_customer(connection: Connection, customer_id: uuid.UUID) -> uuid.UUID:
-    """The customer that a merged one went into, at the end of the chain; itself when it was not merged."""
-    survivor = await connection.fetchval(_SURVIVOR, customer_id)
-    return survivor or customer_id
-
-
 def _degree_data(degree: Degree) -> dict[str, object]:
     return {
         "kind": degree.kind.value,
@@ -168,13 +162,4 @@ WITH appended AS (
 )
 INSERT INTO ratings (customer_id, scope, version) SELECT * FROM unnest($1::uuid[], $2::text[], $3::bigint[])
 ON CONFLICT (customer_id, scope) DO UPDATE SET version = excluded.version
-"""
-
-_SURVIVOR = """
-WITH RECURSIVE chain AS (
-    SELECT merged_into_customer_id AS customer_id, 1 AS steps_count FROM customers WHERE customer_id = $1
-    UNION ALL
-    SELECT c.merged_into_customer_id, steps_count + 1 FROM chain JOIN customers c USING (customer_id) WHERE steps_count < 100
-)
-SELECT customer_id FROM chain WHERE customer_id IS NOT NULL ORDER BY steps_count DESC LIMIT 1
 """

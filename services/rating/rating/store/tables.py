@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from chassis import record_links
+from chassis import customer_states, record_links
 from chassis.tables import add_tables
 
 INSTANT = DateTime(timezone=True)
@@ -26,6 +26,7 @@ INSTANT = DateTime(timezone=True)
 metadata = MetaData()
 add_tables(metadata)
 record_links.table(metadata)
+customer_states.table(metadata)
 
 customers = Table(
     "customers",
@@ -34,7 +35,6 @@ customers = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("created_at", INSTANT, nullable=False, comment="when the customer was first seen"),
-    Column("merged_into_customer_id", Uuid),
     Column("attributes", JSONB, nullable=False, comment="list of {attribute, valid, agreeing, conflicting, observed_seconds}"),
 )
 

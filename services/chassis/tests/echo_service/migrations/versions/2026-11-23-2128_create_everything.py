@@ -106,6 +106,22 @@ def upgrade() -> None:
     )
     op.create_index("record_links_customer", "record_links", ["customer_id", "institution_id"], unique=False)
     op.create_table(
+        "customer_states",
+        sa.Column("customer_id", sa.Uuid(), nullable=False),
+        sa.Column("merged_into_customer_id", sa.Uuid(), nullable=True),
+        sa.Column("restricted", sa.Boolean(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("customer_id"),
+    )
+    op.create_index(
+        "customer_states_merged",
+        "customer_states",
+        ["merged_into_customer_id"],
+        unique=False,
+        postgresql_where=sa.text("merged_into_customer_id IS NOT NULL"),
+    )
+    op.create_table(
         "republish_runs",
         sa.Column("target", sa.Text(), nullable=False, comment="the service that asked"),
         sa.Column("source", sa.Text(), nullable=False, comment="the republisher's name"),
