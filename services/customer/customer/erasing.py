@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from functools import cache
 from importlib import resources
 from uuid import UUID
@@ -228,7 +228,7 @@ class Sweep:
         self._commands = commands
         self._core = core
         self._now = now
-        self._orphans_swept_at = datetime.min.replace(tzinfo=now().tzinfo)
+        self._orphans_swept_at = now()  # what starts anew again and again need not sweep each time
 
     async def run(self) -> None:
         """Runs until it is cancelled."""

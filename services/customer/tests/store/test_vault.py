@@ -1,6 +1,7 @@
 """The key store on a real PostgreSQL."""
 
 import asyncio
+from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
@@ -11,6 +12,7 @@ from chassis import clock
 from chassis.ids import new_id
 from chassis.testing.fixtures import execute, in_thread
 from customer.store import vault as vaults
+from customer.store import vault_sweep
 from customer.store.vault import Forged, Vault, bound_to
 
 ROOT = bytes(range(32))
@@ -131,3 +133,24 @@ async def test_old_keys_are_listed_in_pages(vault):
         found += page
         after = page[-1]
     assert found[:5] == made
+
+
+async def test_keys_that_nothing_uses_are_swept_for_their_owner_only(vault, database, own_keys_url):
+    connection = await asyncpg.connect(own_keys_url)
+    await connection.execute("TRUNCATE data_keys, owner")
+    [(used, _), (orphan, _), (young, _)] = await vault.new("swept", 3)
+    await connection.execute("UPDATE data_keys SET create_time = now() - interval '2 days' WHERE key_id <> $1", young)
+    async with database.transaction() as own:
+        await own.execute(
+            "INSERT INTO records SELECT $1, 1, 'k', 'bank', $1, 1, 1, 1, 1, 1, '', now(), '', NULL, '{}', '{}', now(), now()",
+            used,
+        )
+    made_before = clock.now() - timedelta(days=1)
+    assert await vault_sweep.sweep(database, vault, made_before) == vaults.RESERVE_KEYS + 1, "the reserve is that old, too"
+    assert set(await vault.keys([used, orphan, young])) == {used, young}
+    assert await vault_sweep.sweep(database, vault, made_before) == 0
+    await connection.execute("UPDATE owner SET database_id = gen_random_uuid()")
+    with pytest.raises(vault_sweep.NotOurs, match="CONCORD_CUSTOMER_KEYS_URL"):
+        await vault_sweep.sweep(database, vault, clock.now())
+    assert used in await vault.keys([used])
+    await connection.close()
