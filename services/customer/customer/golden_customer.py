@@ -13,6 +13,7 @@ from customer.domain.golden import Believed, golden
 from customer.domain.survivorship import Policy
 from customer.domain.vocabulary import Attribute, ResolutionReason
 from customer.messages import timestamp
+from customer.standards import flags_of
 from customer.statements import view
 from customer.store.records import Member
 
@@ -58,6 +59,7 @@ def customer(
         )
         for member in members
     }
+    parties = {member.record_id: member.party for member in members}
     believed = golden([view(member) for member in members], policy, instant)
     message = pb.Customer(
         name=f"customers/{customer_id}",
@@ -82,6 +84,8 @@ def customer(
             getattr(message, field).extend([one.value for one in values])
             for place, one in enumerate(values):
                 provenance = _add_provenance(message, origins, f"{field}[{place}]", attribute, one)
+                stated = f"{field}[{one.candidate.place}]"
+                message.value_flags.extend(flags_of(parties[one.record.record_id], stated, f"{field}[{place}]", instant.date()))
                 if how_much == FULL:
                     _explain(provenance, one, origins, attribute, ())
             continue
@@ -91,6 +95,7 @@ def customer(
         else:
             setattr(message, field, best.value)
         provenance = _add_provenance(message, origins, field, attribute, best)
+        message.value_flags.extend(flags_of(parties[best.record.record_id], field, field, instant.date()))
         if how_much == FULL:
             _explain(provenance, best, origins, attribute, values[1 : 1 + RIVALS_SHOWN_MAX])
     return message

@@ -60,7 +60,7 @@ def prepare(now: datetime, index: BlindIndex, source: SourceSystem, record: pb.S
     """
     observe_time = instant(record.observe_time.seconds, record.observe_time.nanos, "observe_time", now)
     stated = canonical(record.party)
-    standard = standardised(stated, source.country_code)
+    standard = standardised(stated, source.country_code, now.date())
     keys = blocking_keys(features_of(standard, source=source.name))
     return Prepared(
         source=source,

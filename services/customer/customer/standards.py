@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from concord.customer.v1.attribute_pb2 import PartyKind, Sex
-from concord.customer.v1.party_pb2 import ContactPointKind, Identifier, Party, PostalAddress
+from concord.customer.v1.party_pb2 import ContactPointKind, Identifier, Party, PostalAddress, ValueFlag
 from customer.domain import addresses, code_tables, contact_points, identity_documents, names, placeholders
 from customer.domain.flags import Flag
 
@@ -100,6 +100,28 @@ def reasons_by_value(party: Party) -> dict[str, tuple[str, ...]]:
         value = flag.field.partition(".")[0]
         reasons[value] = (*reasons.get(value, ()), flag.reason)
     return reasons
+
+
+def flags_of(party: Party, stated: str, shown: str, today: date) -> Iterator[ValueFlag]:
+    """What is wrong with one value of a standardised party: its flags, under the name by which the value is shown.
+
+    Args:
+        stated: the value's place in the party, `identifiers[2]`.
+        shown: its place where it is shown, `identifiers[0]`.
+        today: a document that was valid when it was standardised may have expired since.
+    """
+    expired = False
+    for flag in party.value_flags:
+        value, dot, part = flag.field.partition(".")
+        if value == stated:
+            expired |= flag.reason == "EXPIRED"
+            yield ValueFlag(field=f"{shown}{dot}{part}", reason=flag.reason, description=flag.description)
+    if stated.startswith("identifiers[") and not expired:
+        end = party.identifiers[int(stated.removeprefix("identifiers[").removesuffix("]"))].valid_until_date
+        ends = _day(end)
+        if ends is not None and ends < today:
+            late = Flag(f"{shown}.valid_until_date", "EXPIRED")
+            yield ValueFlag(field=late.field, reason=late.reason, description=late.description)
 
 
 @cache

@@ -167,6 +167,7 @@ class Customer(_message.Message):
     ROLES_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     RESTRICTED_FIELD_NUMBER: _builtins.int
+    VALUE_FLAGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`customers/{customer}`."""
     party_kind: _attribute_pb2.PartyKind.ValueType
@@ -239,6 +240,10 @@ class Customer(_message.Message):
     def roles(self) -> _containers.RepeatedCompositeFieldContainer[_party_pb2.PartyRole]:
         """Roles of the party, all that are known, best first."""
 
+    @_builtins.property
+    def value_flags(self) -> _containers.RepeatedCompositeFieldContainer[_party_pb2.ValueFlag]:
+        """Which values above failed a check, and what would be right: `identifiers[0].value`, `CHECK_DIGIT_WRONG`. They are believed less."""
+
     def __init__(
         self,
         *,
@@ -265,10 +270,11 @@ class Customer(_message.Message):
         roles: _abc.Iterable[_party_pb2.PartyRole] | None = ...,
         policy_version: _builtins.int = ...,
         restricted: _builtins.bool = ...,
+        value_flags: _abc.Iterable[_party_pb2.ValueFlag] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "demographics", b"demographics", "employment", b"employment", "party_name", b"party_name", "postal_address", b"postal_address", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_addresses", b"additional_addresses", "birth_date", b"birth_date", "create_time", b"create_time", "demographics", b"demographics", "emails", b"emails", "employment", b"employment", "etag", b"etag", "identifiers", b"identifiers", "language_code", b"language_code", "linked_records", b"linked_records", "name", b"name", "occupation", b"occupation", "party_kind", b"party_kind", "party_name", b"party_name", "phones", b"phones", "policy_version", b"policy_version", "postal_address", b"postal_address", "provenances", b"provenances", "restricted", b"restricted", "roles", b"roles", "sex", b"sex", "time_zone", b"time_zone", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["additional_addresses", b"additional_addresses", "birth_date", b"birth_date", "create_time", b"create_time", "demographics", b"demographics", "emails", b"emails", "employment", b"employment", "etag", b"etag", "identifiers", b"identifiers", "language_code", b"language_code", "linked_records", b"linked_records", "name", b"name", "occupation", b"occupation", "party_kind", b"party_kind", "party_name", b"party_name", "phones", b"phones", "policy_version", b"policy_version", "postal_address", b"postal_address", "provenances", b"provenances", "restricted", b"restricted", "roles", b"roles", "sex", b"sex", "time_zone", b"time_zone", "update_time", b"update_time", "value_flags", b"value_flags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

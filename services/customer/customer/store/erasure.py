@@ -8,7 +8,8 @@ from uuid import UUID
 
 from chassis.database import Connection
 from customer.domain.retention import Relationship
-from customer.store import imports, kyc, pins, restrictions, reviews, sharing
+from customer.store import imports, kyc, pins, portfolios, restrictions, reviews, sharing
+from customer.store import relationships as relationships_of_records
 
 NEXT_DUE_ERASURES_MAX = 20
 
@@ -120,6 +121,8 @@ async def purge(connection: Connection, erased: Sequence[Place], now: datetime) 
     await pins.forget(connection, record_ids)
     await sharing.forget(connection, record_ids)
     await restrictions.forget(connection, record_ids)
+    await relationships_of_records.forget(connection, record_ids)
+    await portfolios.forget(connection, record_ids)
     await imports.forget_rejections(connection, [(place.source_system_number, place.source_key) for place in erased])
     held = [row[0] for row in await connection.fetch(_UNHOLD, record_ids)]
     await connection.execute(_DELETE_UNHELD, held)
