@@ -9,6 +9,7 @@ from chassis.unit_of_work import UnitOfWork
 from concord.customer.v1 import intake_service_pb2 as pb
 from customer import published
 from customer.domain.blind_index import BlindIndex
+from customer.domain.code_tables import is_currency
 from customer.domain.intake import Rejected, day, instant, outcome_of_state
 from customer.domain.vocabulary import Outcome
 from customer.store import holdings as holding_store
@@ -111,6 +112,8 @@ def _stated(
     opened, closed = day(holding.open_date, "open_date"), day(holding.close_date, "close_date")
     if closed is not None and opened is not None and closed < opened:
         raise Rejected("close_date", "CLOSE_BEFORE_OPEN", "must not lie before open_date")
+    if holding.HasField("amount") and not is_currency(holding.amount.currency_code):
+        raise Rejected("amount.currency_code", "CURRENCY_UNKNOWN", "must be a currency of ISO 4217")
     content = pb.SourceHolding()
     content.CopyFrom(holding)
     content.ClearField("observe_time")

@@ -67,6 +67,7 @@ async def test_holdings_are_created_updated_unchanged_stale(master):
     ("changes", "field", "expected"),
     [
         ({"holders": [{"source_record_key": "zz", "role": 1}]}, "holders[0].source_record_key", "RECORD_UNKNOWN"),
+        ({"amount": {"currency_code": "XXY", "minor_units": 1}}, "amount.currency_code", "CURRENCY_UNKNOWN"),
         ({"holders": [{"source_record_key": "k1", "role": 1}] * 2}, "holders[1].source_record_key", "HOLDER_DUPLICATE"),
         ({"open_date": "1997-02-29"}, "open_date", "DATE_INVALID"),
         ({"close_date": "1995-01-01"}, "close_date", "CLOSE_BEFORE_OPEN"),
