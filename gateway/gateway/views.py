@@ -1,8 +1,11 @@
-"""Composed views: one answer from several services, asked in parallel. A part that fails is listed as missing."""
+"""Composed views: one answer from several services, asked in parallel. A part that fails is listed as missing.
+
+Of a merged customer the master answers with the one that took it over; then the other parts are asked for that one too.
+"""
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +68,11 @@ class CustomerView:
             Problem: what the master says when it refuses (404 of the master is 404 of all), or when no part can be had.
         """
         customer = _customer(call)
-        outcomes = await asyncio.gather(*(part.ask(call, f"customers/{customer}") for part in self._parts))
+        outcomes = await self._ask(call, self._parts, customer)
+        winner = str(outcomes[0].get("name")).removeprefix("customers/") if isinstance(outcomes[0], dict) else customer
+        if winner != customer and CUSTOMER.fullmatch(winner):
+            # Merged: the master knows first. Asked for the one that took over, no part can answer with what was before.
+            outcomes[1:] = await self._ask(call, self._parts[1:], winner)
         view: dict[str, Any] = {}
         missing = []
         for part, outcome in zip(PARTS, outcomes, strict=True):
@@ -79,6 +86,9 @@ class CustomerView:
             assert isinstance(outcomes[0], Problem)
             raise outcomes[0]
         return Answer(orjson.dumps({**view, "missing": missing}), [JSON])
+
+    async def _ask(self, call: Call, parts: Sequence["_Caller"], customer: str) -> list[Any]:
+        return await asyncio.gather(*(part.ask(call, f"customers/{customer}") for part in parts))
 
 
 class _Caller:

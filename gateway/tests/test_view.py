@@ -6,6 +6,8 @@ import time
 import pytest
 
 from chassis.errors import NotFound, PermissionDenied, Unavailable
+from concord.customer.v1.customer_service_pb2 import Customer
+from concord.loyalty.v1.account_service_pb2 import Account
 from gateway import views
 
 CUSTOMER = "0190c1c0-0000-7000-8000-000000000001"
@@ -39,6 +41,16 @@ async def test_all_parts(client, stack):
     assert received[PATHS["customer"]].request.name == f"customers/{CUSTOMER}"
     assert received[PATHS["points"]].request.customer == f"customers/{CUSTOMER}"
     assert len({call.metadata["traceparent"][:35] for call in stack.backend.received}) == 1
+
+
+async def test_a_merged_customer_is_asked_for_again_as_the_one_that_took_it_over(client, stack):
+    winner = "customers/0190c1c0-0000-7000-8000-000000000002"
+    stack.backend.answers[PATHS["customer"]] = lambda request: Customer(name=winner)
+    stack.backend.answers[PATHS["points"]] = lambda request: Account(name="accounts/a", customer=request.customer)
+    view = (await client.get(URL, headers=bearer(stack))).json()
+    assert (view["customer"]["name"], view["points"]["customer"], view["missing"]) == (winner, winner, [])
+    asked = [call for call in stack.backend.received if call.path == PATHS["ratings"]]
+    assert [call.request.parent for call in asked] == [f"customers/{CUSTOMER}", winner]
 
 
 @pytest.mark.parametrize("part", ["ratings", "contacts", "points", "customer"])
