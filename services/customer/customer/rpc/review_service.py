@@ -51,7 +51,7 @@ class ReviewServicer(ReviewServiceServicer):
             institution,
             now,
             pb.ReviewState.Name(state).removeprefix("REVIEW_STATE_"),
-            [ReviewKind(request.kind)] if request.kind else tuple(ReviewKind),
+            ReviewKind(request.kind) if request.kind else None,
             resource_id(request.customer, "customers", "customer") if request.customer else None,
             steward(principal) if request.mine else None,
             heaviest,

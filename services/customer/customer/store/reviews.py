@@ -174,14 +174,14 @@ class Filter:
 
     Args:
         institution_id: whose eyes; None sees all.
-        kinds: of these queues.
-        states: of the contract, without CLAIMED and DEFERRED told apart: `undecided`, `waiting`, … as SQL (see `STATES`).
+        kind: of this queue; None for all.
+        state: a key of `STATES`.
     """
 
     institution_id: str | None
     now: datetime
     state: str
-    kinds: Sequence[ReviewKind] = tuple(ReviewKind)
+    kind: ReviewKind | None = None
     customer_id: UUID | None = None
     steward: str | None = None
     heaviest: bool = False
@@ -198,13 +198,15 @@ STATES = {
 
 async def page(connection: Connection, wanted: Filter, after: Sequence[str], limit: int) -> list[Item]:
     """A page of items. `after`: the sort keys of the last row before, as `page_keys` gives them."""
-    arguments: list[object] = [wanted.now, [int(kind) for kind in wanted.kinds], limit]
-    conditions = ["i.create_time <= $1", STATES[wanted.state], "i.kind = ANY($2::smallint[])"]
+    arguments: list[object] = [wanted.now, limit]
+    conditions = ["i.create_time <= $1", STATES[wanted.state]]
 
     def condition(text: str, value: object) -> None:
         arguments.append(value)
         conditions.append(text.replace("$$", f"${len(arguments)}"))
 
+    if wanted.kind is not None:
+        condition("i.kind = $$", int(wanted.kind))
     if wanted.state in ("OPEN", "CLAIMED", "DEFERRED"):
         conditions.append(STILL_IN_QUESTION)
     if wanted.institution_id is not None:
@@ -214,14 +216,14 @@ async def page(connection: Connection, wanted: Filter, after: Sequence[str], lim
     if wanted.steward is not None:
         condition(_OF_STEWARD, wanted.steward)
     if after and wanted.heaviest:
-        condition("(-i.weight_bits, i.review_item_id) > (-$$::float8,", float(after[0]))
+        condition("(i.weight_bits, i.review_item_id) < ($$,", float(after[0]))
         arguments.append(UUID(after[1]))
         conditions[-1] += f" ${len(arguments)})"
     elif after:
         condition("i.review_item_id > $$", UUID(after[0]))
-    order = "i.weight_bits DESC, i.review_item_id" if wanted.heaviest else "i.review_item_id"
+    order = "i.weight_bits DESC, i.review_item_id DESC" if wanted.heaviest else "i.review_item_id"
     rows = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM review_items i WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT $3", *arguments
+        f"SELECT {_COLUMNS} FROM review_items i WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT $2", *arguments
     )
     return [_item(row) for row in rows]
 
@@ -312,22 +314,33 @@ FROM review_item_records s JOIN records r USING (record_id) JOIN source_systems 
 WHERE s.review_item_id = ANY($1::uuid[])
 ORDER BY s.review_item_id, s.side, s.record_id
 """
+# Sub-queries that cannot be flattened (OFFSET 0) keep the plan to look-ups by index from the few new pairs on. Left free, a plan
+# prepared while the queues were empty would read them whole for each batch of a first load.
 _MATCHES = """
 SELECT new.place, l.customer_id AS left_customer_id, r.customer_id AS right_customer_id,
     EXISTS (
-        SELECT FROM records l2 JOIN review_item_records s ON s.record_id = l2.record_id
-            JOIN review_items i ON i.review_item_id = s.review_item_id AND i.state = 1 AND i.kind = 1
-            JOIN review_item_records t ON t.review_item_id = i.review_item_id AND t.side <> s.side
-            JOIN records r2 ON r2.record_id = t.record_id
-        WHERE l2.customer_id = l.customer_id AND r2.customer_id = r.customer_id AND i.subject_key <> new.subject_key
+        SELECT FROM (SELECT record_id FROM records WHERE customer_id = l.customer_id OFFSET 0) l2
+            CROSS JOIN LATERAL (
+                SELECT review_item_id, side FROM review_item_records WHERE record_id = l2.record_id OFFSET 0) s
+            CROSS JOIN LATERAL (
+                SELECT FROM review_items i WHERE i.review_item_id = s.review_item_id AND i.state = 1 AND i.kind = 1
+                    AND i.subject_key <> new.subject_key OFFSET 0) i
+            CROSS JOIN LATERAL (
+                SELECT record_id FROM review_item_records o
+                WHERE o.review_item_id = s.review_item_id AND o.side <> s.side OFFSET 0) t
+            CROSS JOIN LATERAL (
+                SELECT FROM records r2 WHERE r2.record_id = t.record_id AND r2.customer_id = r.customer_id OFFSET 0) r2
+        OFFSET 0
     ) AS open_already,
     EXISTS (
         SELECT FROM rejected_pairs p WHERE p.live AND p.content_key = new.content_key
             AND p.low_record_id = least(new.left_id, new.right_id) AND p.high_record_id = greatest(new.left_id, new.right_id)
+        OFFSET 0
     ) AS rejected
 FROM unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::bytea[])
         WITH ORDINALITY AS new (left_id, right_id, subject_key, content_key, place)
-    JOIN records l ON l.record_id = new.left_id JOIN records r ON r.record_id = new.right_id
+    CROSS JOIN LATERAL (SELECT customer_id FROM records WHERE record_id = new.left_id OFFSET 0) l
+    CROSS JOIN LATERAL (SELECT customer_id FROM records WHERE record_id = new.right_id OFFSET 0) r
 """
 # An item that changes while somebody works on it is taken from them: they would decide about what they have not seen.
 _OPEN = """
@@ -340,7 +353,8 @@ FROM unnest(
         $1::uuid[], $2::smallint[], $3::bytea[], $4::bytea[], $5::float8[], $6::text[], $7::bytea[], $8::smallint[], $9::text[])
     AS new (id, kind, subject_key, content_key, weight_bits, model_version, explanation, attribute, codes)
 WHERE NOT EXISTS (
-    SELECT FROM review_items old WHERE old.state = 2 AND old.subject_key = new.subject_key AND old.content_key = new.content_key)
+    SELECT FROM review_items old
+    WHERE old.state = 2 AND old.subject_key = new.subject_key AND old.content_key = new.content_key OFFSET 0)
 ORDER BY subject_key
 ON CONFLICT (subject_key) WHERE state = 1 DO UPDATE SET
     content_key = excluded.content_key, weight_bits = excluded.weight_bits, model_version = excluded.model_version,

@@ -69,12 +69,26 @@ def upgrade() -> None:
     op.create_index(
         "review_items_heaviest",
         "review_items",
+        ["weight_bits", "review_item_id"],
+        unique=False,
+        postgresql_where=sa.text("state = 1"),
+    )
+    op.create_index(
+        "review_items_heaviest_of_kind",
+        "review_items",
         ["kind", "weight_bits", "review_item_id"],
         unique=False,
         postgresql_where=sa.text("state = 1"),
     )
     op.create_index(
-        "review_items_oldest", "review_items", ["kind", "review_item_id"], unique=False, postgresql_where=sa.text("state = 1")
+        "review_items_oldest", "review_items", ["review_item_id"], unique=False, postgresql_where=sa.text("state = 1")
+    )
+    op.create_index(
+        "review_items_oldest_of_kind",
+        "review_items",
+        ["kind", "review_item_id"],
+        unique=False,
+        postgresql_where=sa.text("state = 1"),
     )
     op.create_index(
         "review_items_open_subject", "review_items", ["subject_key"], unique=True, postgresql_where=sa.text("state = 1")

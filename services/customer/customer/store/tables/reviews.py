@@ -44,9 +44,11 @@ review_items = Table(
 _OPEN = text("state = 1")
 Index("review_items_open_subject", review_items.c.subject_key, unique=True, postgresql_where=_OPEN)
 Index("review_items_decided", review_items.c.subject_key, review_items.c.content_key, postgresql_where=text("state = 2"))
-Index("review_items_oldest", review_items.c.kind, review_items.c.review_item_id, postgresql_where=_OPEN)
+Index("review_items_oldest", review_items.c.review_item_id, postgresql_where=_OPEN)
+Index("review_items_oldest_of_kind", review_items.c.kind, review_items.c.review_item_id, postgresql_where=_OPEN)
+Index("review_items_heaviest", review_items.c.weight_bits, review_items.c.review_item_id, postgresql_where=_OPEN)
 Index(
-    "review_items_heaviest",
+    "review_items_heaviest_of_kind",
     review_items.c.kind,
     review_items.c.weight_bits,
     review_items.c.review_item_id,
