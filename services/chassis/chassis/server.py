@@ -106,7 +106,9 @@ class Server:
             raise ContractError("; ".join(broken))
         tokens = app.tokens or InternalTokens.from_settings(app.name, app.settings)
         if app.settings.identity_private_key:
-            pages.bind(text_or_file(app.settings.identity_private_key))
+            secret = text_or_file(app.settings.identity_private_key)
+            pages.bind(secret)
+            app.commands.bind(secret)
         self._grpc = grpc.aio.server(
             interceptors=interceptors(tokens), options=OPTIONS, maximum_concurrent_rpcs=CONCURRENT_RPCS_MAX
         )

@@ -2,12 +2,16 @@
 
 import asyncio
 import hashlib
+import os
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias, TypeVar, cast
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import Message
 
 from chassis import clock, outbox
@@ -20,6 +24,10 @@ from chassis.outbox import Event
 RESPONSE_KEPT = timedelta(days=7)
 REQUEST_ID_CHARACTERS_MAX = 255
 ATTEMPTS_MAX = 3
+INPUT_HASH_BYTES = 16
+SECRET_BYTES = ANSWER_KEY_BYTES = 32
+NONCE_BYTES = 12
+_SECRET_OF_PROCESS = secrets.token_bytes(SECRET_BYTES)
 
 M = TypeVar("M", bound=Message)
 Answer: TypeAlias = Message | DomainError
@@ -63,17 +71,26 @@ class Call:
     request: Any
     principal: Principal
     input_hash: bytes
+    answer_key: bytes = field(repr=False)
+    """Derived from the request itself and the service's secret: who repeats the request can be answered, a reader of the tables
+    or their backups cannot read what was answered."""
+
+    def sealed(self, response: Message) -> bytes:
+        """The answer as it is kept."""
+        nonce = os.urandom(NONCE_BYTES)
+        return nonce + AESGCM(self.answer_key).encrypt(nonce, response.SerializeToString(), None)
 
     @property
     def key(self) -> tuple[str, str, str]:
         """Whose request this is, of what, and which: the scope of idempotency."""
         return self.principal.caller, self.method.path, self.request.request_id
 
-    def stored(self, input_hash: bytes, response: bytes) -> Message:
+    def stored(self, input_hash: bytes, sealed: bytes) -> Message:
         """The answer that was given before.
 
         Raises:
-            FailedPrecondition: REQUEST_ID_REUSED, when the input was another.
+            FailedPrecondition: REQUEST_ID_REUSED, when the input was another; ANSWER_UNREADABLE, when the service got another
+                private key since.
         """
         if input_hash != self.input_hash:
             raise FailedPrecondition(
@@ -81,6 +98,13 @@ class Call:
                 "this request_id was used with other input; use a new one for a new request",
                 field_violations=[("request_id", "was used with other input")],
             )
+        try:
+            response = AESGCM(self.answer_key).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], None)
+        except InvalidTag:
+            raise FailedPrecondition(
+                "ANSWER_UNREADABLE",
+                "this request was carried out before, and its answer can no longer be read; read what it made instead",
+            ) from None
         return self.method.response_class.FromString(response)
 
 
@@ -95,6 +119,11 @@ class Commands:
         self.database = database
         self.outbox_wake = outbox_wake or asyncio.Event()
         self._clock = clock
+        self._secret = _SECRET_OF_PROCESS
+
+    def bind(self, secret: str) -> None:
+        """Seals stored answers under a secret that all replicas of the service share: its private key."""
+        self._secret = hashlib.blake2b(secret.encode(), digest_size=SECRET_BYTES, person=b"stored-answers").digest()
 
     def call(self, request: Message) -> Call:
         """The present call: method and caller of the RPC being served, with its request.
@@ -102,7 +131,11 @@ class Commands:
         Raises:
             InvalidArgument: REQUEST_ID_INVALID.
         """
-        return Call(current_method(), request, current_principal(), _input_hash(request))
+        method, principal = current_method(), current_principal()
+        digest = _digest(request)
+        whose = "\0".join((principal.caller, method.path, request.request_id)).encode()  # type: ignore[attr-defined]
+        answer_key = hashlib.blake2b(digest[INPUT_HASH_BYTES:] + whose, digest_size=ANSWER_KEY_BYTES, key=self._secret).digest()
+        return Call(method, request, principal, digest[:INPUT_HASH_BYTES], answer_key)
 
     async def run(self, request: Message, handler: Handler[M], *, keep_for_ever: bool = False) -> M:
         """Runs a mutation once for each request_id: the handler, the stored answer and the events commit together.
@@ -148,7 +181,7 @@ class Commands:
             response = await handler(unit)
             await connection.execute(
                 _STORE_ONE_WITH_EVENTS if unit.events else _STORE_ONE,
-                caller, path, request_id, response.SerializeToString(),
+                caller, path, request_id, call.sealed(response),
                 *(outbox.arrays(unit.events, now) if unit.events else ()),
             )  # fmt: skip
         if unit.events:
@@ -247,7 +280,9 @@ def _stored_or_error(call: Call, input_hash: bytes, response: bytes) -> Message 
 
 
 async def _store_many(unit: UnitOfWork, calls: list[Call], answers: Sequence[Answer]) -> None:
-    stored = [None if isinstance(answer, DomainError) else answer.SerializeToString() for answer in answers]
+    stored = [
+        None if isinstance(answer, DomainError) else call.sealed(answer) for call, answer in zip(calls, answers, strict=True)
+    ]
     keys = [list(column) for column in zip(*(call.key for call in calls), strict=True)]
     statement = _STORE_MANY_WITH_EVENTS if unit.events else _STORE_MANY
     await unit.connection.execute(statement, *keys, stored, *(outbox.arrays(unit.events, unit.now) if unit.events else ()))
@@ -257,8 +292,8 @@ async def _store_many(unit: UnitOfWork, calls: list[Call], answers: Sequence[Ans
         await unit.connection.execute(_DELETE_MANY, *(list(column) for column in zip(*refused, strict=True)))
 
 
-def _input_hash(request: Any) -> bytes:
-    """Hash of the request without its id."""
+def _digest(request: Any) -> bytes:
+    """Hash of the request without its id: the beginning is kept to know the request again, the rest is kept nowhere."""
     request_id: str = request.request_id
     if not 0 < len(request_id) <= REQUEST_ID_CHARACTERS_MAX:
         rule = f"must be 1 to {REQUEST_ID_CHARACTERS_MAX} characters, new for each new request"
@@ -266,7 +301,7 @@ def _input_hash(request: Any) -> bytes:
     request.ClearField("request_id")
     content = request.SerializeToString(deterministic=True)
     request.request_id = request_id
-    return hashlib.blake2b(content, digest_size=16).digest()
+    return hashlib.blake2b(content).digest()
 
 
 def _insert_events(first: int) -> str:

@@ -105,6 +105,33 @@ async def test_a_refusal_keeps_nothing_and_is_decided_anew(start, method):
         assert (await run(spend, timeout=5)).total == 2
 
 
+async def test_what_is_kept_of_an_answer_only_who_repeats_the_request_can_read(database):
+    def commands(secret: str) -> Commands:
+        made = Commands(database)
+        made.bind(secret)
+        return made
+
+    ours = commands("private key")
+    one, other = pb.AddRequest(request_id="one", counter="marker-7731", amount=5), pb.AddRequest(request_id="two", counter="marker-7731", amount=5)  # fmt: skip # noqa: E501
+
+    async def echoes(unit):
+        return await add(unit, pb.AddRequest(counter="marker-7731", amount=5))
+
+    with acting_as(principal(), ADD):
+        first = await ours.run(one, echoes)
+        assert await commands("private key").run(one, echoes) == first, "another replica answers the same"
+        await ours.run(other, echoes)
+        with pytest.raises(FailedPrecondition) as refused:
+            await commands("another private key").run(one, echoes)
+        assert refused.value.reason == "ANSWER_UNREADABLE"
+    async with database.connection() as connection:
+        sealed = await connection.fetch("SELECT input_hash, response FROM idempotency")
+    assert len({row["response"] for row in sealed}) == 2
+    assert len({row["input_hash"] for row in sealed}) == 1
+    assert not any(first.SerializeToString() in row["response"] for row in sealed)
+    assert await count(database, "additions") == 2, "and nothing was done twice"
+
+
 async def test_an_unknown_failure_keeps_nothing(database):
     commands = Commands(database)
 
