@@ -27,6 +27,7 @@ pytestmark = pytest.mark.system
 Json = dict[str, Any]
 
 KINDS = ("channel", "partner", "staff", "operator")
+CONSENT = {"purposeCode": "MATRIX", "attributes": ["ATTRIBUTE_PHONE"], "evidenceReference": "matrix"}
 CHECKED = {options.OBJECT_CHECK_INSTITUTION, options.OBJECT_CHECK_CUSTOMER_LINK}
 
 
@@ -92,6 +93,9 @@ class World:
     rejection: str = "x"
     review_item: str = "x"
     relationship: str = "x"
+    third: str = "x"
+    consent: str = "x"
+    restriction: str = "x"
 
     def token(self, kind: str, institution: str | None, *scopes: str) -> str:
         """A token of any shape."""
@@ -216,6 +220,15 @@ class World:
             "LinkService.WithdrawMatchRejection": (f"{self.rejection}:withdraw", {}),
             "LinkService.ListMatchRejections": (f"{self.customer}/matchRejections", None),
             "LinkService.ListMerges": (f"{self.customer}/merges", None),
+            "SharingConsentService.GrantSharingConsent": (f"{self.customer}/sharingConsents", CONSENT),
+            "SharingConsentService.RevokeSharingConsent": (f"{self.consent}:revoke", why),
+            "SharingConsentService.ListSharingConsents": (f"{self.customer}/sharingConsents", None),
+            "PrivacyService.RevealCustomer": (f"{self.customer}:reveal", {"reasonText": "matrix", **why}),
+            "PrivacyService.ExportCustomer": (f"{self.customer}:export", why),
+            "PrivacyService.EraseCustomer": (f"{self.customer}:erase", {"legalBasisCode": "DATA_SUBJECT_REQUEST"}),
+            "PrivacyService.RestrictCustomer": (f"{self.third}:restrict", why),
+            "PrivacyService.LiftRestriction": (f"{self.restriction}:lift", why),
+            "PrivacyService.ListRestrictions": (f"{self.third}/restrictions", None),
             "ReviewService.GetReviewItem": (self.review_item, None),
             "ReviewService.ClaimReviewItem": (f"{self.review_item}:claim", {}),
             "ReviewService.ReleaseReviewItem": (f"{self.review_item}:release", {"claimNumber": "9"}),
@@ -320,9 +333,17 @@ async def world(platform: Platform) -> AsyncIterator[World]:
         for one in ("ann", "bob"):
             body = {"department": f"institutions/{bank}/departments/retail", "active": True}
             await gateway.put(f"/v1/institutions/{bank}/staff/{one}", staff, body)
+        # What a contract needs is not erased: with an open holding the customer stays for the other rows.
+        held = {"sourceHoldingKey": "open", "observeTime": "2026-01-01T00:00:00Z", "kind": "HOLDING_KIND_DEPOSIT"}
+        held |= {"openDate": "2026-01-01", "holders": [{"sourceRecordKey": "c-1", "role": "HOLDER_ROLE_OWNER"}]}
+        await gateway.post(f"/v1/{source}/holdings:batchUpsert", channel, {"sourceHoldings": [held]})
+        consent = (await gateway.post(f"/v1/{customer}/sharingConsents", staff, CONSENT))["name"]
+        body = {"reasonCode": "MATRIX"}
+        restriction = (await gateway.post(f"/v1/{third['customer']}:restrict", staff, body))["name"]
         yield World(
             platform, gateway, bank, shop, stranger, customer, account, campaign, operation, message, program,
-            other["customer"], other["record"], rejection, review_item, relationship,
+            other["customer"], other["record"], rejection, review_item, relationship, third["customer"],
+            consent, restriction,
         )  # fmt: skip
 
 

@@ -140,7 +140,7 @@ class PrivacyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LiftRestriction(self, request, context):
-        """Lifts a restriction that the caller's institution set; the operator lifts its own. One that waits for an erasure is lifted by
+        """Lifts a restriction that the caller's institution set; the operator lifts any. One that waits for an erasure is lifted by
         cancelling the erasure.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -55,7 +55,7 @@ class PrivacyServiceStub:
     and can be read by its id, but is found by no search and gets no marketing.
     """
     LiftRestriction: _grpc.UnaryUnaryMultiCallable[_privacy_service_pb2.LiftRestrictionRequest, _privacy_service_pb2.Restriction]
-    """Lifts a restriction that the caller's institution set; the operator lifts its own. One that waits for an erasure is lifted by
+    """Lifts a restriction that the caller's institution set; the operator lifts any. One that waits for an erasure is lifted by
     cancelling the erasure.
     """
     ListRestrictions: _grpc.UnaryUnaryMultiCallable[_privacy_service_pb2.ListRestrictionsRequest, _privacy_service_pb2.ListRestrictionsResponse]
@@ -87,7 +87,7 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     and can be read by its id, but is found by no search and gets no marketing.
     """
     LiftRestriction: _aio.UnaryUnaryMultiCallable[_privacy_service_pb2.LiftRestrictionRequest, _privacy_service_pb2.Restriction]  # type: ignore[assignment]
-    """Lifts a restriction that the caller's institution set; the operator lifts its own. One that waits for an erasure is lifted by
+    """Lifts a restriction that the caller's institution set; the operator lifts any. One that waits for an erasure is lifted by
     cancelling the erasure.
     """
     ListRestrictions: _aio.UnaryUnaryMultiCallable[_privacy_service_pb2.ListRestrictionsRequest, _privacy_service_pb2.ListRestrictionsResponse]  # type: ignore[assignment]
@@ -164,7 +164,7 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _privacy_service_pb2.LiftRestrictionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_service_pb2.Restriction, _abc.Awaitable[_privacy_service_pb2.Restriction]]:
-        """Lifts a restriction that the caller's institution set; the operator lifts its own. One that waits for an erasure is lifted by
+        """Lifts a restriction that the caller's institution set; the operator lifts any. One that waits for an erasure is lifted by
         cancelling the erasure.
         """
 

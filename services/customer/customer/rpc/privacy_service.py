@@ -165,11 +165,14 @@ class PrivacyServicer(PrivacyServiceServicer):
         async def handler(unit: UnitOfWork) -> pb.Restriction:
             customer, text = resource_segments(request.name, "customers", "restrictions")
             changes, mine = await self._locked(unit, parse_id(customer, "name"))
-            viewer = viewing_institution(unit.principal) or FOR_ALL
-            found = await restriction_store.of_customer(unit.connection, mine[0].customer_id, None)
-            restriction = next((one for one in found if str(one.restriction_id) == text and one.institution_id == viewer), None)
-            if restriction is None:
-                raise NotFound("RESTRICTION_NOT_FOUND", f"{request.name} does not exist, was lifted, or is not yours")
+            viewer = viewing_institution(unit.principal)
+            found = await restriction_store.of_customer(unit.connection, mine[0].customer_id, None, lifted=True)
+            theirs = [one for one in found if str(one.restriction_id) == text and viewer in (None, one.institution_id)]
+            if not theirs:
+                raise NotFound("RESTRICTION_NOT_FOUND", f"{request.name} does not exist, or is not yours")
+            restriction = theirs[0]
+            if restriction.lifted_at is not None:
+                raise FailedPrecondition("RESTRICTION_LIFTED", f"{request.name} was lifted before")
             if restriction.erasure_id is not None:
                 name = f"erasures/{restriction.erasure_id}"
                 raise FailedPrecondition("ERASURE_WAITS", f"{name} waits behind it: cancel that", metadata={"erasure": name})
