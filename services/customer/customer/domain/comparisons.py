@@ -73,11 +73,12 @@ class AddressLevel(IntEnum):
     """Of postal addresses. One scale, because street, town and postcode are one fact."""
 
     DIFFERENT = 0
-    AREA = 1
-    STREET_OR_NUMBER = 2
-    STREET_AND_AREA = 3
-    STREET_AND_NUMBER = 4
-    WHOLE = 5
+    AREA_ONLY = 1
+    PARTLY = 2
+    AREA = 3
+    STREET_AND_AREA = 4
+    STREET_AND_NUMBER = 5
+    WHOLE = 6
 
 
 class SexLevel(IntEnum):
@@ -282,11 +283,14 @@ def _place_level(one: AddressForm, other: AddressForm) -> AddressLevel | None:
     area = postcode or locality
     if street and number:
         return AddressLevel.WHOLE if area else AddressLevel.STREET_AND_NUMBER
-    if (street and area) or (number and postcode and locality):
+    agree = not any(part is False for part in parts)
+    if street and (area or agree):
         return AddressLevel.STREET_AND_AREA
+    if agree:  # as far as both state it
+        return AddressLevel.AREA
     if street or (number and area) or (postcode and locality):
-        return AddressLevel.STREET_OR_NUMBER
-    return AddressLevel.AREA if area else AddressLevel.DIFFERENT
+        return AddressLevel.PARTLY
+    return AddressLevel.AREA_ONLY if area else AddressLevel.DIFFERENT
 
 
 def _stated(one: Any, other: Any, same: Callable[[Any, Any], bool]) -> bool | None:

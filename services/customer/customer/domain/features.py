@@ -145,6 +145,9 @@ def person_names(
         han: simplified, without spaces.
         pinyin: family name first, `shan wei`.
     """
+    letters = "".join(_HAN.findall(han or (full if _HAN.search(full) else f"{family}{given}")))
+    if placeholders.is_name(letters):
+        return Names()
     forms: dict[NameForm, None] = {}
     given_letters, family_letters = _words(given), _words(family)
     if given_letters or family_letters:
@@ -158,8 +161,7 @@ def person_names(
     for text in ((full,) if not forms else ()) + ((latin,) if latin else ()) + tuple(aliases):
         if not placeholders.is_name(names.folded(text)):
             forms |= dict.fromkeys(_readings(text))
-    han = "".join(_HAN.findall(han or (full if _HAN.search(full) else f"{family}{given}")))
-    return Names(tuple(forms), "" if placeholders.is_name(han) else han)
+    return Names(tuple(forms), letters)
 
 
 def organisation_names(full: str, latin: str = "", aliases: Iterable[str] = (), han: str = "") -> Names:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
-from math import log2
+from math import isfinite, log2
 from typing import Any
 
 from customer.domain.comparisons import COMPARISONS, NameLevel
@@ -21,6 +21,7 @@ BITS_MIN, BITS_MAX = -12.0, 20.0
 """No attribute decides alone for ever, however rare its level was in training."""
 POPULATION_MIN = 10_000
 """A young platform holds a sample of a population that is at least so large."""
+SALT_BYTES_MIN = 16
 TERM_HASH_BYTES = 6
 TERMS_CACHED_MAX = 50_000
 
@@ -171,24 +172,38 @@ class Model:
             content = json.loads(text)
             if content["format"] != FORMAT:
                 raise ModelInvalid(f"format must be {FORMAT}")
-            terms = Terms(**content["terms"])
+            terms = _terms(content["terms"])
             weights = {
                 attribute: tuple(_clamped(float(content["comparisons"][attribute][level.name])) for level in levels)
                 for attribute, (levels, _, _) in COMPARISONS.items()
             }
             link, steward = float(content["link_bits"]), float(content["steward_bits"])
-        except (KeyError, TypeError) as error:
-            raise ModelInvalid(f"the model lacks a field, or has one too many: {error}") from None
-        except ValueError as error:
-            raise (
-                error if isinstance(error, ModelInvalid) else ModelInvalid("the model is not JSON of numbers and texts")
-            ) from None
+            details = dict(content.get("details", {}))
+        except KeyError as error:
+            raise ModelInvalid(f"the model lacks a field: {error}") from None
+        except ModelInvalid:
+            raise
+        except (TypeError, ValueError, AttributeError):
+            raise ModelInvalid("the model is not JSON of numbers and texts as `python -m customer train` writes it") from None
         _check(weights, terms, link, steward)
         if terms.keyed and not key:
             raise ModelInvalid("this model's terms are keyed: the platform's key is needed")
         salt = bytes.fromhex(terms.salt)
         own_key = hmac.digest(key, salt, hashlib.sha256) if terms.keyed else salt
-        return cls(str(content["version"]), link, steward, weights, terms, content.get("details", {}), own_key)
+        return cls(str(content["version"]), link, steward, weights, terms, details, own_key)
+
+
+def _terms(content: Any) -> Terms:
+    kinds = ("given", "family")
+    if len(bytes.fromhex(content["salt"])) < SALT_BYTES_MIN:
+        raise ModelInvalid(f"terms.salt must have at least {2 * SALT_BYTES_MIN} hexadecimal digits")
+    return Terms(
+        salt=content["salt"],
+        keyed=content["keyed"] is True,
+        bits={kind: {str(term): float(bits) for term, bits in content["bits"][kind].items()} for kind in kinds},
+        unseen_bits={kind: float(content["unseen_bits"][kind]) for kind in kinds},
+        average_bits={kind: float(content["average_bits"][kind]) for kind in kinds},
+    )
 
 
 def _check(weights: Mapping[str, tuple[float, ...]], terms: Terms, link: float, steward: float) -> None:
@@ -197,10 +212,13 @@ def _check(weights: Mapping[str, tuple[float, ...]], terms: Terms, link: float, 
             raise ModelInvalid(f"comparisons.{attribute}: a better level must not be worth less")
         if bits[0] > 0 or bits[-1] < 0:
             raise ModelInvalid(f"comparisons.{attribute}: differing must not speak for a match, nor agreeing against it")
+    numbers = [link, steward, *(bits for levels in weights.values() for bits in levels)]
+    for values in (*terms.bits.values(), terms.unseen_bits, terms.average_bits):
+        numbers += values.values()
+    if not all(map(isfinite, numbers)):
+        raise ModelInvalid("all numbers must be finite")
     if not steward <= link:
         raise ModelInvalid("steward_bits must not be above link_bits")
-    if len(bytes.fromhex(terms.salt)) < 16:
-        raise ModelInvalid("terms.salt must have at least 32 hexadecimal digits")
 
 
 def _clamped(bits: float) -> float:

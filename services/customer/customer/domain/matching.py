@@ -4,19 +4,24 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import product
 from uuid import UUID
 
 from customer.domain.blocking import blocking_keys
 from customer.domain.comparisons import (
+    AddressLevel,
     DateLevel,
     NameLevel,
     NumberLevel,
+    address_level,
     date_level,
     document_level,
+    email_level,
     given_close,
     levels,
     name_level,
     one_slip,
+    phone_level,
 )
 from customer.domain.features import DocumentNumber, Features
 from customer.domain.match_model import Model, prior_bits
@@ -28,6 +33,8 @@ __all__ = [
 RECORDS_OF_ONE_SOURCE_MAX = 50
 """A source states a party a few times at most: more in one customer is a cluster that grows wild."""
 RIVALS_MAX = 10
+NAME_AND_DATE_MARGIN_BITS = 6.0
+"""By so much a link must pass the threshold when name and birth date agree and nothing else does."""
 
 
 class Zone(IntEnum):
@@ -227,6 +234,9 @@ def _judged(model: Model, features: Features, customer_id: UUID, members: Mappin
     elif same_document or best.weight_bits >= model.link_bits:
         nearest = sorted(explained, key=lambda record: (-explained[record].weight_bits, record))
         objection = _guard(model, features, [members[record] for record in nearest])
+        if not objection and not same_document and best.weight_bits < model.link_bits + NAME_AND_DATE_MARGIN_BITS:
+            # Of a common name two people are born on one day somewhere.
+            objection = "NOTHING_ELSE_AGREES" if _nothing_else_agrees(features, members[record_id]) else ""
         zone = Zone.STEWARD if objection else Zone.LINK
         reason = objection or ("IDENTITY_DOCUMENT" if same_document else "WEIGHT")
     elif "DOCUMENT_OF_ANOTHER" in rules:
@@ -281,6 +291,20 @@ def _is_another_birth(one: str, other: str) -> bool:
     return level is not None and (level <= DateLevel.ONE_PART_SAME or (level < DateLevel.ONE_EDIT and one[:4] != other[:4]))
 
 
+def _nothing_else_agrees(one: Features, other: Features) -> bool:
+    """Whether two or more of documents, contact points and addresses can be compared, and every one of them differs."""
+    compared = (
+        document_level(one.documents, other.documents),
+        phone_level(one.phones, other.phones),
+        email_level(one.emails, other.emails),
+        address_level(one.addresses, other.addresses),
+    )
+    stated = [level for level in compared if level is not None]
+    return len(stated) > 1 and all(
+        level <= 0 or level is AddressLevel.AREA_ONLY or level is AddressLevel.PARTLY for level in stated
+    )
+
+
 def _one_document(one: Features, other: Features) -> bool:
     return document_level(one.documents, other.documents) == NumberLevel.SAME or one_slip(one.documents, other.documents)
 
@@ -294,13 +318,21 @@ def _is_complete(features: Features) -> bool:
 def _may_be_siblings(model: Model, one: Features, other: Features) -> bool:
     """Whether the given names differ, and not by a slip: of a slip, one is hardly a name that many have."""
     if one.names.han and other.names.han:
-        return one.names.han != other.names.han
+        # Another letter of the same sound is a slip of the keyboard: nobody gives two children names that sound alike.
+        return one.names.han != other.names.han and set(one.names.forms).isdisjoint(other.names.forms)
     name = name_level(one.names, other.names)
+    pairs = list(product(one.names.forms, other.names.forms))
     if name is not None and name >= NameLevel.SWAPPED:
         return False
-    return not any(
-        (name is NameLevel.CLOSE or given_close(mine, theirs))
-        and (mine.given == theirs.given or not (model.is_known("given", mine.given) and model.is_known("given", theirs.given)))
-        for mine in one.names.forms
-        for theirs in other.names.forms
-    )
+    if name is NameLevel.CLOSE:
+        return one.emails.isdisjoint(other.emails) and any(
+            mine.family == theirs.family
+            and mine.given != theirs.given
+            and model.is_known("given", mine.given)
+            and model.is_known("given", theirs.given)
+            for mine, theirs in pairs
+        )
+    # Of two whole names nobody knows which part is the given one: one part in common may be the family's.
+    if len(one.names.forms) > 1 and len(other.names.forms) > 1:
+        return True
+    return not any(given_close(mine, theirs) for mine, theirs in pairs)

@@ -111,7 +111,7 @@ def _chinese(draw: random.Random) -> Person:
         street=draw.choice(lists["han_streets"].split()),
         number=f"{draw.randrange(1, 400)}号{draw.randrange(1, 30)}单元{draw.randrange(101, 2500)}室",
         city=city[:-6],
-        postcode=city[-6:-3] + _digits(draw, 3),
+        postcode=f"{city[-6:-3]}{draw.choice('0123')}00",
     )  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def _western(draw: random.Random) -> Person:
         street=f"{draw.choice(roads)} {_zipf(draw, place['family'].split())} {draw.choice(('street', 'road', 'avenue', 'lane'))}",
         number=str(draw.randrange(1, 300)),
         city=_zipf(draw, lists["western_cities"].split()),
-        postcode=_digits(draw, 5),
+        postcode=f"{draw.randrange(1, 300):05}",
     )  # fmt: skip
 
 
@@ -253,7 +253,9 @@ def _changed_address(draw: random.Random, person: Person) -> dict[str, Any]:
         return {"street": _mistyped(draw, person.street)}
     if chance < 0.55:
         return {"postcode": _mistyped(draw, person.postcode)}
-    return {"postcode": ""} if chance < 0.6 else {}
+    if chance < 0.6:
+        return {"postcode": ""}
+    return {"street": "", "number": ""} if chance < 0.65 else {}
 
 
 # ---- as parties

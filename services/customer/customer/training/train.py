@@ -17,12 +17,12 @@ from splink import DuckDBAPI, Linker
 from customer.domain.blocking import blocking_keys
 from customer.domain.comparisons import COMPARISONS
 from customer.domain.features import Features
-from customer.domain.match_model import BITS_MAX, BITS_MIN, FORMAT, Model, term_hash
+from customer.domain.match_model import BITS_MAX, BITS_MIN, FORMAT, Model, default_model, term_hash
 from customer.domain.matching import explain
 from customer.training import levels
 
 RANDOM_PAIRS_MAX = 1_000_000
-EM_PAIRS_MIN, EM_PAIRS_MAX = 300, 400_000
+EM_PAIRS_MIN, EM_PAIRS_MAX = 100, 400_000
 EM_BLOCKS = ("birth_date", "identifier", "email", "phone", "name")
 """Attributes that may be held fixed in a run of expectation maximisation: the first two with enough pairs are, the purest first.
 
@@ -34,8 +34,10 @@ TERM_PEOPLE_MIN = 10
 UNSEEN_BITS_MAX = 10.0
 SCORED_PAIRS_MAX = 300_000
 LINK_BITS_MIN = 6.0
-M_UNSEEN_SHARE = 0.02
+M_UNSEEN_SHARE = 0.01
 """So much of what matches say is set aside for levels that the records happen not to show."""
+M_DIFFERENT_SHARE = 0.02
+"""And so much for matches that differ altogether: some record everywhere holds somebody else's value."""
 STEWARD_BITS = -3.0
 """A steward sees what is one party with a probability of one in nine or more."""
 
@@ -167,8 +169,12 @@ def _weights(
     worth less."""
     weights = {}
     for attribute, probabilities in trained.items():
+        if not any(probabilities["u"]):  # nobody states it here: what is known of it elsewhere
+            weights[attribute] = default_model().weights[attribute]
+            continue
         count = len(probabilities["m"])
-        ms = [(1 - M_UNSEEN_SHARE) * (m or 0.0) + M_UNSEEN_SHARE / count for m in probabilities["m"]]
+        aside = [M_DIFFERENT_SHARE + M_UNSEEN_SHARE / count, *[M_UNSEEN_SHARE / count] * (count - 1)]
+        ms = [(1 - M_DIFFERENT_SHARE - M_UNSEEN_SHARE) * (m or 0.0) + a for m, a in zip(probabilities["m"], aside, strict=True)]
         us = [max((u or 0.0) - matches_share * m, 0.5 / random_pairs) for m, u in zip(ms, probabilities["u"], strict=True)]
         bits = _rising([min(max(log2(m / u), BITS_MIN), BITS_MAX) for m, u in zip(ms, us, strict=True)], ms)
         weights[attribute] = (min(bits[0], 0.0), *bits[1:-1], max(bits[-1], 0.0))
