@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from chassis.errors import ResourceExhausted
 
@@ -59,15 +59,18 @@ class Gatherer(Generic[T, R]):
             # An empty context: a batch must not run in the name of the caller who happened to come first.
             worker = asyncio.get_running_loop().create_task(self._work(), context=contextvars.Context())
             self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
         return await answer
 
     async def _work(self) -> None:
-        while self._queue:
-            await asyncio.sleep(self._wait_seconds)  # lets callers of the same turn join
-            batch = [self._queue.popleft() for _ in range(min(self._items_max, len(self._queue)))]
-            if batch:
-                await self._answer(batch)
+        try:
+            while self._queue:
+                await asyncio.sleep(self._wait_seconds)  # lets callers of the same turn join
+                batch = [self._queue.popleft() for _ in range(min(self._items_max, len(self._queue)))]
+                if batch:
+                    await self._answer(batch)
+        finally:
+            # At once, not in a callback: a caller who comes before the callback would wait for a worker that has gone.
+            self._workers.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _answer(self, batch: list[tuple[T, "asyncio.Future[R]"]]) -> None:
         answers: list[R | Exception]

@@ -121,3 +121,9 @@ async def test_a_batch_runs_in_nobodys_name():
 
     with as_caller(principal(client="first")), pytest.raises(Exception, match="there is none"):
         await Gatherer(who).submit(1)
+
+
+async def test_a_caller_who_comes_the_moment_a_batch_ends_is_not_forgotten():
+    gatherer = Gatherer(Batches().run)
+    async with asyncio.timeout(2):
+        assert [await gatherer.submit(number) for number in range(5)] == [0, 2, 4, 6, 8]
