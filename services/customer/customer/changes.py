@@ -12,9 +12,11 @@ from customer.core import Core
 from customer.domain.vocabulary import LinkOrigin, MoveReason, ResolutionReason
 from customer.store import anchors, record_writes
 from customer.store import customers as customer_store
+from customer.store import merges as merge_store
 from customer.store import records as record_store
 from customer.store.customers import CustomerRow
 from customer.store.links import Link
+from customer.store.merges import Merge
 from customer.store.record_writes import Content, Writes
 from customer.store.records import Member
 
@@ -131,10 +133,12 @@ class Changes:
         What stewards should look at in the touched customers is brought up to date.
         """
         connection, epoch = self.unit.connection, self.unit.epoch
+        emptied: dict[UUID, list[Member]] = {}
         for record_id, former in self._came_from.items():
             if not self.members[former]:
-                self.rows[former].merged_into = self._moved[record_id][0].customer_id
-        await self._let_anchors_follow()
+                member = self._moved[record_id][0]
+                self.rows[former].merged_into = member.customer_id
+                emptied.setdefault(former, []).append(member)
         await self._let_follow()
         rows = [self.rows[customer_id] for customer_id in self._touched if self._is_real(customer_id)]
         for row in rows:
@@ -144,6 +148,13 @@ class Changes:
                 row.merged_into = None
         if rows:
             await customer_store.write(connection, rows, self.now)
+        for loser_id, moved in emptied.items():
+            link = self._new_links[moved[-1].record_id]
+            await merge_store.insert_unless_known(
+                connection,
+                Merge(new_id(), loser_id, link.customer_id, ResolutionReason(link.reason).name, "", link.decided_by, self.now),
+                [member.record_id for member in moved],
+            )
         self.writes.links = list(self._new_links.values())
         await record_writes.write(connection, self.writes, self.now)
         policy = await self.core.policies.at(connection, self.unit.now)
@@ -158,23 +169,6 @@ class Changes:
             self.unit.publish(published.records_moved(former, to, members, reason.name, epoch))
         known = [member.record_id for _, members in changed for member in members if member.record_id not in self.writes.new]
         await findings.ask(connection, self.core.index, believed, known, self.now)
-
-    async def _let_anchors_follow(self) -> None:
-        """Consents and restrictions hang on records."""
-        moved = {
-            record_id: member.customer_id
-            for record_id, (member, _) in self._moved.items()
-            if self._came_from[record_id] != member.customer_id
-        }
-        if not moved:
-            return
-        institutions_of = {
-            customer_id: {member.institution_id for member in self.members[customer_id].values()}
-            for customer_id in {*moved.values(), *(self._came_from[record_id] for record_id in moved)}
-        }
-        restricted, _ = await anchors.follow(self.unit.connection, moved, institutions_of)
-        for customer_id, is_restricted in restricted.items():
-            self.rows[customer_id].restricted = is_restricted
 
     async def _let_follow(self) -> None:
         """Consents and restrictions follow moved records; a new record may free a customer of its restriction."""

@@ -85,7 +85,7 @@ class Merging:
             new_id(), loser_id, winner_id, self.reason_code, self.override_reason, self.by, self.changes.now, None,
             sum(sees(self.unit.principal, member.institution_id) for member in members),
         )  # fmt: skip
-        await merge_store.insert(self.unit.connection, merge, [member.record_id for member in members])
+        await merge_store.insert_unless_known(self.unit.connection, merge, [member.record_id for member in members])
         self._move(members, winner_id, ResolutionReason.MERGE, MoveReason.MERGE)
         self.changes.rows[loser_id].merged_into = winner_id
         return merge
@@ -106,10 +106,10 @@ class Merging:
         if any(changes.rows[one].merged_into != after for one, after in zip(path, [*path[1:], None], strict=True)):
             raise RacedError("a merge was decided or undone meanwhile")
         live_id = path[-1]
-        if len(path) == 1:
+        merge = await merge_store.live(connection, loser_id)
+        if merge is None:
             self._require_linked(loser_id, live_id)
             raise FailedPrecondition("CUSTOMER_NOT_MERGED", f"customers/{loser_id} is not merged into another; nothing to undo")
-        merge = await merge_store.live(connection, loser_id) or await merge_store.by_rule(connection, new_id(), loser_id, path[1])
         snapshot = await merge_store.records_of(connection, merge.merge_id)
         self._require_was_linked(loser_id, live_id, snapshot)
         outcome = restoration(snapshot, {record: owner for record, owner in snapshot.items() if owner}, live_id)
@@ -141,7 +141,7 @@ class Merging:
 
         Raises:
             NotFound: the record or customer does not exist for the caller.
-            FailedPrecondition: as for a merge, and RECORD_LINKED_ALREADY, RECORD_ALONE.
+            FailedPrecondition: as for a merge, and RECORD_LINKED_ALREADY, RECORD_ALONE; CUSTOMER_EMPTY for an erased one.
         """
         [former] = await self._owners([record_id])
         await self._load_live([former, *([customer_id] if customer_id else [])])
@@ -154,8 +154,10 @@ class Merging:
             target = self.changes.new_customer()
         else:
             target, theirs = customer_id, self._members(customer_id)
+            if not theirs:
+                raise FailedPrecondition("CUSTOMER_EMPTY", f"customers/{target} was erased; leave customer empty for a new one")
             await self._refuse_rejected([[record_id], [other.record_id for other in theirs]])
-            self._refuse_forbidden([[member], theirs] if theirs else [[member]])
+            self._refuse_forbidden([[member], theirs])
         self._move([member], target, ResolutionReason.STEWARD, MoveReason.RELINK)
         await self.changes.write()
         relink = Relink(new_id(), record_id, former, target, self.reason_code, self.override_reason, self.by, self.changes.now)
@@ -206,12 +208,8 @@ class Merging:
             raise FailedPrecondition("NOT_ONE_CUSTOMER", "the records that stayed belong to several customers by now")
         [home] = homes
         await self._load_live({home, split_id})
-        theirs = self._members(split_id)
-        moving = [member for member in theirs if member.record_id in set(record_ids)]
+        moving = [member for member in self._members(split_id) if member.record_id in set(record_ids)]
         self._move(moving, home, ResolutionReason.STEWARD, MoveReason.RELINK)
-        if len(moving) == len(theirs):
-            self.changes.rows[split_id].merged_into = home
-            self.changes.touch(split_id)
         await self.changes.write()
 
     async def _reject(self, left: Sequence[Member], right: Sequence[Member]) -> Rejection:

@@ -11,8 +11,6 @@ from chassis.database import Connection
 
 CHAIN_MAX = 1000
 """Merges followed from a loser to the customer that is alive."""
-BY_RULE = "BY_RULE"
-"""Reason code of a merge that nobody decided: a rule moved the last records of a customer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +37,16 @@ async def chains(connection: Connection, customer_ids: Collection[UUID]) -> dict
     return found
 
 
-async def insert(connection: Connection, merge: Merge, record_ids: Sequence[UUID]) -> None:
-    """Keeps a merge with the records that the loser had."""
-    await connection.execute(
+async def insert_unless_known(connection: Connection, merge: Merge, record_ids: Sequence[UUID]) -> None:
+    """Keeps a merge with the records that the loser had, unless the decision that made it was kept already."""
+    inserted = await connection.fetchval(
         "INSERT INTO merges (merge_id, loser_id, winner_id, reason_code, override_reason, decided_by, decided_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (loser_id) WHERE undone_at IS NULL DO NOTHING RETURNING true",
         merge.merge_id, merge.loser_id, merge.winner_id, merge.reason_code, merge.override_reason, merge.decided_by,
         merge.decided_at,
     )  # fmt: skip
+    if not inserted:
+        return
     await connection.execute(
         "INSERT INTO merge_records (merge_id, record_id) SELECT $1, * FROM unnest($2::uuid[])", merge.merge_id, record_ids
     )
@@ -56,17 +56,6 @@ async def live(connection: Connection, loser_id: UUID) -> Merge | None:
     """The merge of this loser that stands; None when there is none."""
     row = await connection.fetchrow(f"{_SELECT} WHERE m.loser_id = $1 AND m.undone_at IS NULL", loser_id)
     return _merge(row) if row else None
-
-
-async def by_rule(connection: Connection, merge_id: UUID, loser_id: UUID, winner_id: UUID) -> Merge:
-    """Keeps what the links say of a customer whose last records a rule moved away, as the merge that it was."""
-    decided_at = await connection.fetchval("SELECT max(superseded_at) FROM links WHERE customer_id = $1", loser_id)
-    rows = await connection.fetch(
-        "SELECT record_id FROM links WHERE customer_id = $1 AND superseded_at = $2", loser_id, decided_at
-    )
-    merge = Merge(merge_id, loser_id, winner_id, BY_RULE, "", "", decided_at)
-    await insert(connection, merge, [row[0] for row in rows])
-    return merge
 
 
 async def of_ids(connection: Connection, merge_ids: Sequence[UUID]) -> list[Merge]:

@@ -1,19 +1,28 @@
-"""Any order of ingests, merges, unmerges, relinks and rejections against a simple model of what must be so."""
+"""Any order of ingests, merges, unmerges, relinks, rejections and erasures against a simple model of what must be so."""
 
 import asyncio
 import itertools
 from typing import Any, ClassVar
 
 import pytest
-from customer_stewards import Steward
+from customer_stewards import Steward, reason_of
 from grpc.aio import AioRpcError
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from chassis.testing import reason
 from concord.customer.v1 import customer_events_pb2 as events_pb
 from concord.customer.v1 import customer_service_pb2 as customer_pb
+from concord.customer.v1 import privacy_service_pb2 as privacy_pb
+from concord.customer.v1.privacy_service_pb2_grpc import PrivacyServiceStub
 
 picks = st.integers(0, 1_000)
 _people = itertools.count()
@@ -34,7 +43,7 @@ class Decisions(RuleBasedStateMachine):
         self.had: dict[str, set[str]] = {}  # loser -> its records when it lost them
         self.rejected: dict[str, set[frozenset[str]]] = {}  # rejection -> pairs of records
         self.days = itertools.count(1)
-        self.operator = self.run(self.steward())
+        self.operator, self.privacy = self.run(self.stewards())
         self.golden: dict[frozenset[str], bytes] = {}  # what was believed of a set of records
         for _ in range(3):
             self.ingest(0)
@@ -74,6 +83,8 @@ class Decisions(RuleBasedStateMachine):
         expected = ""
         if any(customer in self.into for customer in ids):
             expected = "CUSTOMER_MERGED"
+        elif not all(sides):
+            expected = "CUSTOMER_EMPTY"
         elif self.apart(sides[0], sides[1]):
             expected = "MATCH_REJECTED"
         answer = self.attempt(self.operator.merge(*ids), expected)
@@ -112,6 +123,8 @@ class Decisions(RuleBasedStateMachine):
             expected = "CUSTOMER_MERGED"
         elif target == former:
             expected = "RECORD_LINKED_ALREADY"
+        elif target is not None and not self.records_of(target):
+            expected = "CUSTOMER_EMPTY"
         elif target is not None and self.apart({name}, self.records_of(target)):
             expected = "MATCH_REJECTED"
         answer = self.attempt(self.operator.relink(name, target or ""), expected)
@@ -128,6 +141,8 @@ class Decisions(RuleBasedStateMachine):
         expected = ""
         if left in self.into or right in self.into:
             expected = "CUSTOMER_MERGED"
+        elif not self.records_of(left) or not self.records_of(right):
+            expected = "CUSTOMER_EMPTY"
         elif left == right:
             expected = "SAME_CUSTOMER"
         answer = self.attempt(self.operator.reject(left, right), expected)
@@ -143,6 +158,18 @@ class Decisions(RuleBasedStateMachine):
             name = sorted(self.rejected)[rejection % len(self.rejected)]
             self.run(self.operator.withdraw(name))
             del self.rejected[name]
+
+    @precondition(lambda self: len(self.owner) > 4)
+    @rule(customer=picks)
+    def erase(self, customer: int) -> None:
+        """A prospect is erased at once, with all records that it has by now."""
+        name = self.root(self.customer(customer))
+        gone = self.records_of(name)
+        if gone:
+            self.run(self.erased(name))
+            self.owner = {record: owner for record, owner in self.owner.items() if record not in gone}
+            self.had = {loser: records - gone for loser, records in self.had.items()}
+            self.rejected = {rejection: {pair for pair in pairs if not pair & gone} for rejection, pairs in self.rejected.items()}
 
     # ---- what must be so
 
@@ -167,10 +194,13 @@ class Decisions(RuleBasedStateMachine):
         assert sorted(map(tuple, live)) == sorted(map(tuple, present))
         assert {row[0]: row[1] for row in live} == records
         for customer in self.customers:
-            answer = await self.master.get(customer, **self.master.operator)
             root = self.root(customer)
-            assert answer.name == root
             mine = self.records_of(root)
+            if not mine:
+                assert await reason_of(self.master.get(customer, **self.master.operator)) == "CUSTOMER_NOT_FOUND"
+                continue
+            answer = await self.master.get(customer, **self.master.operator)
+            assert answer.name == root
             assert {linked.record for linked in answer.linked_records} == mine
             said = customer_pb.Customer()
             said.CopyFrom(answer)
@@ -214,8 +244,16 @@ class Decisions(RuleBasedStateMachine):
         for customer in self.customers:
             assert merged[customer.removeprefix("customers/")][1] == self.into.get(customer, "").removeprefix("customers/")
 
-    async def steward(self) -> Steward:
-        return Steward(self.master)  # a channel belongs to the loop that it is made on
+    async def stewards(self) -> tuple[Steward, PrivacyServiceStub]:
+        # A channel belongs to the loop that it is made on.
+        channel = self.master.channel(scopes=("personal.erase",), **self.master.operator)
+        return Steward(self.master), PrivacyServiceStub(channel)
+
+    async def erased(self, name: str) -> None:
+        request = privacy_pb.EraseCustomerRequest(
+            name=name, legal_basis_code="DATA_SUBJECT_REQUEST", request_id=self.master.request_id()
+        )
+        await self.privacy.EraseCustomer(request)
 
     # ---- the model
 

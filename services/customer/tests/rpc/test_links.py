@@ -165,6 +165,24 @@ async def test_the_intake_never_links_what_was_rejected_nor_moves_what_was_decid
     assert again.customer == moved.customer != one.customer
 
 
+async def test_what_a_rule_merged_can_be_undone_too(master):
+    one = await master.ingest("b1", name="Karel Vomáčka", born="1980-05-05", passport="33221100")
+    other = await master.ingest("b2", name="Jinak Psaný", email="karel@example.org", born="1980-05-05")
+    assert one.customer != other.customer
+    before = {each.customer: await golden(master, each.customer) for each in (one, other)}
+    # A record of its own that goes over by a rule takes its customer along.
+    moved = await master.ingest("b2", day=1, name="Karel Vomáčka", born="1980-05-05", passport="33221100")
+    assert moved.customer == one.customer
+    assert (await golden(master, other.customer))[0] == one.customer
+    [merge] = (await Steward(master).list_merges(other.customer)).merges
+    assert (merge.winner, merge.decided_by) == (one.customer, "")
+    assert (await Steward(master).unmerge(other.customer)).records_restored_count == 1
+    assert await golden(master, one.customer) == before[one.customer]
+    assert (await golden(master, other.customer))[0] == other.customer
+    again = await master.ingest("b2", day=2, name="Karel Vomáčka", born="1980-05-05", passport="33221100", phone="601123456")
+    assert again.customer == other.customer, "no rule moves what was decided by hand"
+
+
 async def test_a_steward_decides_only_about_customers_of_its_institution(master):
     jan, eva = await two_people(master)
     theirs = await master.ingest("p1", master.policies, name="Zora Cizí", born="1933-03-03")
