@@ -22,6 +22,12 @@ async def erase(connection: Connection, record_ids: Collection[uuid.UUID], custo
         " DELETE FROM profile_points USING gone WHERE profile_points.account_id = gone.account_id",
         customers,
     )
+    # A wave that came as far as a customer who is gone stands just before, which is the same place.
+    await connection.execute(
+        "UPDATE waves SET cursor_customer_id = place.before FROM unnest($1::uuid[], $2::uuid[]) AS place (customer_id, before)"
+        " WHERE cursor_customer_id = place.customer_id",
+        customers, [uuid.UUID(int=customer_id.int - 1) for customer_id in customers],
+    )  # fmt: skip
 
 
 # Contact deletes its slot and says no more of it: a campaign must not wait for that touch.

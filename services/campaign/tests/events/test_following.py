@@ -159,6 +159,7 @@ async def test_an_erased_person_is_forgotten_whatever_comes_late(workshop, other
         for table, column in (
             ("profiles", "customer_id"), ("profile_ratings", "customer_id"), ("loyalty_accounts", "customer_id"),
             ("record_links", "customer_id"), ("permissions", "record_id"), ("touches", "record_id"),
+            ("waves", "cursor_customer_id"),
         ):  # fmt: skip
             rows = await workshop.rows(f"SELECT {column}::text AS id FROM {table}")
             assert not {row["id"] for row in rows} & {others.id(first), others.id(second), others.id(ben)}, table
