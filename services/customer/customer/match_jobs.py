@@ -36,7 +36,7 @@ from customer.store.viewers import Viewers
 
 LEASE = "match jobs"
 POLL_SECONDS = 1.0
-RETRY_SECONDS = 5.0
+RETRY_SECONDS = 2.0
 RECORDS_AT_ONCE = 2_000
 ATTEMPTS_MAX = 3
 CONNECTIONS_MAX = 4
@@ -86,14 +86,16 @@ class MatchWorker:
 
 def main() -> None:
     """Works until no job waits; its settings come in over standard input."""
-    settings = Settings.model_validate_json(sys.stdin.buffer.readline())
+    with open(0, "rb", buffering=0, closefd=False) as stdin:
+        settings = Settings.model_validate_json(stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
     telemetry.setup("customer", settings)
     asyncio.run(_work(settings))
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):
+        pass
     os._exit(1)
 
 

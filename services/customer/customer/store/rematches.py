@@ -84,8 +84,8 @@ async def progressed(connection: Connection, rematch_id: UUID, progress: str, pe
 async def finished(connection: Connection, rematch_id: UUID, state: RunState, reason: str, now: datetime) -> None:
     """A run has ended."""
     await connection.execute(
-        "UPDATE rematches SET state = $2, error_reason = $3, finish_time = $4,"
-        " progress_percent = CASE WHEN $2 = 2 THEN 100 ELSE progress_percent END WHERE rematch_id = $1",
+        "UPDATE rematches SET state = $2::smallint, error_reason = $3, finish_time = $4,"
+        " progress_percent = CASE WHEN $2::smallint = 2 THEN 100 ELSE progress_percent END WHERE rematch_id = $1",
         rematch_id, state, reason, now,
     )  # fmt: skip
 
