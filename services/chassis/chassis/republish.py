@@ -13,6 +13,7 @@ from chassis.clock import now
 from chassis.database import Connection, Database
 from chassis.ids import id_floor, new_id
 from chassis.outbox import Event
+from chassis.record_links import ERASED_EPOCH
 from concord.common.v1.event_pb2 import Republished
 
 PAGE_EVENTS_MAX = 1000
@@ -174,13 +175,23 @@ async def rebuild(
 ) -> str:
     """Empties projections, forgets the inbox of their consumers and begins the pause, in one transaction.
 
+    Tombstones stay: nobody says again that somebody was erased, and what is told of them late must bring nothing back.
+
     Returns:
         The run id that owners then republish with.
     """
     run_id = new_id()
     async with database.transaction() as connection:
         if projections:
+            burying = [table for table in ("record_links", "customer_states") if table in projections]
+            for table in burying:
+                await connection.execute(
+                    f"CREATE TEMPORARY TABLE tombstones_of_{table} ON COMMIT DROP AS"
+                    f" SELECT * FROM {table} WHERE epoch = {ERASED_EPOCH}"
+                )
             await connection.execute(f"TRUNCATE {', '.join(projections)}")
+            for table in burying:
+                await connection.execute(f"INSERT INTO {table} SELECT * FROM tombstones_of_{table}")
         await connection.execute("DELETE FROM inbox WHERE consumer = ANY($1::text[])", list(consumers))
         if pause is not None:
             await pause.begin(connection, run_id, owners)

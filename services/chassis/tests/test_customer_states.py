@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from chassis import customer_states, record_links
+from chassis import customer_states, record_links, republish
 from chassis.customer_states import CustomerState
 from chassis.errors import FailedPrecondition, NotFound
 from chassis.identity import Principal, PrincipalKind
@@ -116,6 +116,20 @@ async def test_what_is_erased_stays_so_whatever_comes_late(database):
         assert await customer_states.erased(connection, [ANNA, BERTA, DORA]) == {ANNA, DORA}
         assert await record_links.anchors(connection, "a", [ANNA, BERTA, record_links.NOBODY]) == {BERTA: [two]}
         assert str(ANNA) not in str(await connection.fetch("SELECT * FROM record_links"))
+
+
+async def test_a_rebuild_keeps_tombstones_and_nothing_else(database):
+    one, two = new_id(), new_id()
+    async with database.transaction() as connection:
+        await record_links.fold(connection, [link(one, ANNA, 1), link(two, BERTA, 1)])
+        await told(connection, state(ANNA, 1), state(BERTA, 1))
+        await record_links.erase(connection, [one])
+        await customer_states.erase(connection, ANNA)
+    await republish.rebuild(database, ["record_links", "customer_states"], [])
+    async with database.transaction() as connection:
+        assert [row["record_id"] for row in await connection.fetch("SELECT record_id FROM record_links")] == [one]
+        assert [row["customer_id"] for row in await connection.fetch("SELECT customer_id FROM customer_states")] == [ANNA]
+        assert await record_links.fold(connection, [link(one, ANNA, 5)]) == []
 
 
 async def test_the_oldest_record_of_an_institution_is_the_anchor(database):
