@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
 from uuid import UUID
 
 from opentelemetry import metrics
@@ -51,9 +52,10 @@ class Holders:
 
     def of(self, keys: Sequence[int], record_id: UUID | None = None) -> list[UUID]:
         """The records that share most keys with these; without the record itself. Of equals those with the stronger key."""
-        shared: Counter[UUID] = Counter()
-        for key in keys:
-            shared.update(self._records.get(key, ()))
+        held = [records for key in keys if (records := self._records.get(key))]
+        if not held:
+            return []
+        shared = Counter(chain.from_iterable(held))
         shared.pop(record_id, None)  # type: ignore[arg-type]
         return [found for found, _ in shared.most_common(CANDIDATES_MAX)]
 

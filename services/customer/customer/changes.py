@@ -146,8 +146,9 @@ class Changes:
             row.update_time = self.now
             if self.members[row.customer_id]:
                 row.merged_into = None
-        if rows:
-            await customer_store.write(connection, rows, self.now)
+        self.writes.customers = rows
+        self.writes.links = list(self._new_links.values())
+        await record_writes.write(connection, self.writes, self.now)
         for loser_id, moved in emptied.items():
             link = self._new_links[moved[-1].record_id]
             await merge_store.insert_unless_known(
@@ -155,8 +156,6 @@ class Changes:
                 Merge(new_id(), loser_id, link.customer_id, ResolutionReason(link.reason).name, "", link.decided_by, self.now),
                 [member.record_id for member in moved],
             )
-        self.writes.links = list(self._new_links.values())
-        await record_writes.write(connection, self.writes, self.now)
         policy = await self.core.policies.at(connection, self.unit.now)
         changed = [(row, list(self.members[row.customer_id].values())) for row in rows]
         believed = await publishing.customers_changed(self.unit, policy, changed)

@@ -1,4 +1,4 @@
-"""Takes prepared source records: one transaction and a handful of statements for a batch, decided in memory, one after another."""
+"""Takes prepared source records: one transaction and a handful of statements a batch, decided in memory, one after another."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +15,7 @@ from customer.domain.intake import Rejected, outcome_of_state
 from customer.domain.vocabulary import LinkOrigin, Outcome, ResolutionReason
 from customer.prepare import Prepared, seal
 from customer.resolving import Resolver
-from customer.store import erasure, matches, rejections, reviews, states
+from customer.store import matches, rejections, reviews, states
 from customer.store import records as record_store
 from customer.store.record_writes import Content, RacedError, Sighting, State
 from customer.store.records import Found, Member
@@ -47,14 +47,13 @@ async def take(unit: UnitOfWork, core: Core, items: Sequence[Prepared]) -> list[
     Stripes are locked before customers, each in their order, so that batches never wait in a circle.
     """
     connection = unit.connection
-    found = await record_store.find_by_source_key(connection, {item.key for item in items})
+    found, erased = await record_store.find_or_erased(connection, {item.key for item in items})
+    if any(item.observe_time <= erased.get(item.key, NEVER) for item in items):
+        return await _take_but_erased(unit, core, items, erased)
     late = {known.record_id for item in items if (known := found.get(item.key)) and _is_late(item, known)}
     said = await states.statements(connection, late) if late else {}
     # Of a record with one item that brings news every item may: they build on one another.
     news = {item.key for item in items if _brings_news(item, found.get(item.key), said)}
-    erased = await erasure.tombstones(connection, news) if news else {}
-    if any(item.observe_time <= erased.get(item.key, NEVER) for item in items):
-        return await _take_but_erased(unit, core, items, erased)
     batch = _Batch(unit, core)
     if news:
         await batch.load([item for item in items if item.key in news], found, said)
@@ -123,9 +122,6 @@ class _Batch:
         blocking_keys = {key for item in decided for key in item.blocking_keys}
         if blocking_keys:
             await matches.lock_stripes(connection, blocking_keys)
-            unknown = {item.key for item in items} - found.keys()
-            if unknown:  # another transaction may have brought them while this one waited
-                found |= await record_store.find_by_source_key(connection, unknown)
             await holders.read(connection, blocking_keys)
         customers = {found[item.key].customer_id for item in items if item.key in found}
         for item in decided:

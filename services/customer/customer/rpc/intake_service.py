@@ -1,5 +1,6 @@
 """IntakeService: records, holdings and activities from source systems."""
 
+import time
 from typing import Any
 from uuid import UUID
 
@@ -21,8 +22,10 @@ from customer.rpc.upsert_holdings import upsert
 from customer.store import customers as customer_store
 from customer.store import institutions as institution_store
 from customer.store import records as record_store
+from customer.store.institutions import SourceSystem
 
 GATHERED_RECORDS_MAX = 200
+SOURCES_REMEMBERED_SECONDS = 2.0
 
 
 class IntakeServicer(IntakeServiceServicer):
@@ -33,6 +36,8 @@ class IntakeServicer(IntakeServiceServicer):
         self._database = core.database
         self._commands = commands
         self._index = core.index
+        self._sources: dict[str, SourceSystem] = {}
+        self._sources_until = 0.0
         self._gatherer: Gatherer[Call, Message] = Gatherer(self._ingest_calls, items_max=GATHERED_RECORDS_MAX)
 
     async def IngestRecord(self, request: pb.IngestRecordRequest, context: Any) -> pb.IngestRecordResult:
@@ -45,9 +50,7 @@ class IntakeServicer(IntakeServiceServicer):
 
     async def _ingest_calls(self, calls: list[Call]) -> list[Message | Exception]:
         """What needs no transaction is done before it, once for all attempts."""
-        pairs = {call.request.parent: call.request.parent.split("/") for call in calls}
-        async with self._database.connection() as connection:
-            sources = await institution_store.find_source_systems(connection, [(parts[1], parts[3]) for parts in pairs.values()])
+        sources = await self._known_sources({call.request.parent for call in calls})
         known = [call for call in calls if call.request.parent in sources]
         items = [(sources[call.request.parent], call.request.source_record) for call in known]
         prepared = await prepare_all(clock.now(), self._index, items)
@@ -61,6 +64,17 @@ class IntakeServicer(IntakeServiceServicer):
             return [next(results) if id(call) in ready else unknown_source_system(call.request.parent) for call in fresh]
 
         return await self._commands.run_many(calls, handler)
+
+    async def _known_sources(self, names: set[str]) -> dict[str, SourceSystem]:
+        """Source systems by name, remembered for a moment: the intake needs of them what hardly ever changes."""
+        now = time.monotonic()
+        if now > self._sources_until:
+            self._sources, self._sources_until = {}, now + SOURCES_REMEMBERED_SECONDS
+        missing = [(parts[1], parts[3]) for parts in (name.split("/") for name in names - self._sources.keys())]
+        if missing:
+            async with self._database.connection() as connection:
+                self._sources |= await institution_store.find_source_systems(connection, missing)
+        return {name: self._sources[name] for name in names & self._sources.keys()}
 
     async def BatchIngestRecords(self, request: pb.BatchIngestRecordsRequest, context: Any) -> pb.BatchIngestRecordsResponse:
         principal = current_principal()

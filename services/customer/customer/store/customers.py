@@ -8,6 +8,7 @@ from uuid import UUID
 from chassis.database import Connection
 
 _NO_CUSTOMER = UUID(int=0)
+_WRITTEN = ("customer_id", "version", "create_time", "merged_into", "restricted")
 _COLUMNS = "customer_id, version, create_time, update_time, merged_into, restricted"
 
 
@@ -50,15 +51,22 @@ async def winner(connection: Connection, customer_id: UUID) -> UUID:
 
 async def write(connection: Connection, customers: Sequence[CustomerRow], now: datetime) -> None:
     """Writes new customers and the new versions of locked ones."""
-    await connection.execute(
-        _WRITE,
-        [customer.customer_id for customer in customers],
-        [customer.version for customer in customers],
-        [customer.create_time for customer in customers],
-        now,
-        [customer.merged_into for customer in customers],
-        [customer.restricted for customer in customers],
-    )
+    await connection.execute(upsert(1, 6), *columns(customers), now)
+
+
+def columns(customers: Sequence[CustomerRow]) -> list[list[object]]:
+    """The parameters of `upsert`."""
+    return [[getattr(customer, column) for customer in customers] for column in _WRITTEN]
+
+
+def upsert(first: int, now: int) -> str:
+    """SQL that writes customers: `first` is the number of the first of its five parameters, `now` of the instant."""
+    types = zip(range(first, first + 5), ("uuid", "bigint", "timestamptz", "uuid", "boolean"), strict=True)
+    return f"""
+    INSERT INTO customers ({", ".join(_WRITTEN)}, update_time)
+    SELECT *, ${now}::timestamptz FROM unnest({", ".join(f"${number}::{kind}[]" for number, kind in types)})
+    ON CONFLICT (customer_id) DO UPDATE SET version = excluded.version, update_time = excluded.update_time,
+        merged_into = excluded.merged_into, restricted = excluded.restricted"""
 
 
 async def page(connection: Connection, after: str, limit: int) -> list[CustomerRow]:
@@ -78,12 +86,4 @@ WITH RECURSIVE chain (customer_id, merged_into) AS (
     SELECT c.customer_id, c.merged_into FROM chain JOIN customers c ON c.customer_id = chain.merged_into
 )
 SELECT customer_id FROM chain WHERE merged_into IS NULL
-"""
-_WRITE = """
-INSERT INTO customers (customer_id, version, create_time, update_time, merged_into, restricted)
-SELECT customer_id, version, create_time, $4::timestamptz, merged_into, restricted
-FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $5::uuid[], $6::boolean[])
-    AS row (customer_id, version, create_time, merged_into, restricted)
-ON CONFLICT (customer_id) DO UPDATE SET version = excluded.version, update_time = excluded.update_time,
-    merged_into = excluded.merged_into, restricted = excluded.restricted
 """

@@ -1,4 +1,4 @@
-"""Writes of records: one statement for each kind and batch, or COPY where there are many."""
+"""Writes of records and their customers: one statement for each kind and batch, or COPY where there are many."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,9 @@ from uuid import UUID
 import asyncpg
 
 from chassis.database import Connection
+from customer.store import customers as customer_store
 from customer.store import links as link_store
+from customer.store.customers import CustomerRow
 from customer.store.links import Link
 from customer.store.records import Member
 
@@ -55,8 +57,9 @@ class Sighting:
 
 @dataclass(slots=True)
 class Writes:
-    """What a transaction writes of records."""
+    """What a transaction writes of records and customers."""
 
+    customers: list[CustomerRow] = field(default_factory=list)
     new: dict[UUID, tuple[Member, Content]] = field(default_factory=dict)
     changed: dict[UUID, tuple[Member, Content | None]] = field(default_factory=dict)
     states: list[State] = field(default_factory=list)
@@ -77,7 +80,7 @@ async def write(connection: Connection, writes: Writes, now: datetime) -> None:
         await _change(connection, writes)
     if len(writes.new) >= COPIED_FROM_RECORDS:
         await _copy(connection, writes, now)
-    elif writes.new or writes.states or writes.links:
+    elif writes.customers or writes.new or writes.states or writes.links:
         await _insert(connection, writes, now)
     if writes.sightings:
         await connection.execute(
@@ -137,13 +140,26 @@ async def _insert(connection: Connection, writes: Writes, now: datetime) -> None
         *([getattr(link, column) for link in writes.links] for column in link_store.COLUMNS),
         [key for key, _ in keys],
         [record_id for _, record_id in keys],
+        *customer_store.columns(writes.customers),
     )
     if count < len(rows):
         raise RacedError("a source key was taken by another transaction")
 
 
 async def _copy(connection: Connection, writes: Writes, now: datetime) -> None:
+    old = [customer for customer in writes.customers if customer.version > 1]
+    if old:
+        await customer_store.write(connection, old, now)
     copied: list[tuple[str, list[tuple[Any, ...]], Sequence[str]]] = [
+        (
+            "customers",
+            [
+                (one.customer_id, one.version, one.create_time, now, one.merged_into, one.restricted)
+                for one in writes.customers
+                if one.version == 1
+            ],
+            ("customer_id", "version", "create_time", "update_time", "merged_into", "restricted"),
+        ),
         (
             "records",
             [
@@ -189,6 +205,8 @@ WITH states AS (
         $34::timestamptz[], $35::timestamptz[], $36::text[])
 ), keys AS (
     INSERT INTO blocking_keys (key, record_id) SELECT * FROM unnest($37::bigint[], $38::uuid[])
+), owners AS (
+    {customer_store.upsert(39, 25)}
 ), written AS (
     INSERT INTO records ({", ".join(_RECORD_COLUMNS)})
     SELECT {", ".join(_RECORD_COLUMNS[:-2])}, blocking_keys::bigint[], lookup_keys::bigint[] FROM unnest(

@@ -161,6 +161,21 @@ async def find_by_source_key(connection: Connection, wanted: Iterable[tuple[int,
     return {(row[0], row[1]): Found(*row[2:]) for row in await connection.fetch(_FIND_BY_SOURCE_KEY, *columns)}
 
 
+async def find_or_erased(
+    connection: Connection, wanted: Iterable[tuple[int, bytes]]
+) -> tuple[dict[tuple[int, bytes], Found], dict[tuple[int, bytes], datetime]]:
+    """Records by (source system, key hash), and when records of these keys were erased last."""
+    columns = [list(column) for column in zip(*wanted, strict=True)]
+    found: dict[tuple[int, bytes], Found] = {}
+    erased: dict[tuple[int, bytes], datetime] = {}
+    for row in await connection.fetch(_FIND_OR_ERASED, *columns) if columns else ():
+        if row[2] is None:
+            erased[row[0], row[1]] = max(row[8], erased.get((row[0], row[1]), row[8]))
+        else:
+            found[row[0], row[1]] = Found(*row[2:])
+    return found, erased
+
+
 # Sub-queries that cannot be flattened (OFFSET 0, LIMIT) make the plan one index look-up for each wanted row. Left free, a plan
 # prepared while the table was small joins in ways that become slow by the square while a first load fills it.
 _PRESENT = """
@@ -215,4 +230,12 @@ SELECT r.source_system_number, r.source_key, r.record_id, r.customer_id, r.insti
 FROM unnest($1::int[], $2::bytea[]) AS wanted (number, key)
     CROSS JOIN LATERAL (
         SELECT * FROM records WHERE source_system_number = wanted.number AND source_key = wanted.key OFFSET 0) r
+"""
+_FIND_OR_ERASED = f"""
+{_FIND_BY_SOURCE_KEY}
+UNION ALL
+SELECT wanted.number, wanted.key, NULL, NULL, NULL, NULL, NULL, NULL, e.erased_at
+FROM unnest($1::int[], $2::bytea[]) AS wanted (number, key)
+    CROSS JOIN LATERAL (
+        SELECT * FROM erased_records WHERE source_system_number = wanted.number AND source_key = wanted.key OFFSET 0) e
 """

@@ -1,6 +1,7 @@
 """What the store promises whatever the tables hold: plans, races, sight."""
 
 import itertools
+import os
 from uuid import UUID
 
 import pytest
@@ -21,7 +22,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 async def vault(keys_url):
-    made = await Vault.connect(keys_url, b"7" * 32)
+    made = await Vault.connect(keys_url, bytes.fromhex(os.environ["CONCORD_CUSTOMER_ROOT_KEY"]))
     yield made
     await made.close()
 
