@@ -17,8 +17,6 @@ from customer.resolving import reason_of
 from customer.store import matches
 from customer.store.records import Member, visible
 
-BITS_DIGITS = 3
-
 
 async def resolve(
     connection: Connection, core: Core, standard: Party, institution_id: str | None, only: UUID | None
@@ -65,7 +63,7 @@ async def resolve(
         answer.customer = f"customers/{decision.customer_id}"
         answer.resolution_reason = reason_of(decision).name
         why = shown(decision.customer_id)
-        answer.weight_bits = round(why.weight_bits, BITS_DIGITS)
+        answer.weight_bits = why.weight_bits
         answer.explanation.CopyFrom(explanation(why))
     for rival in decision.near:
         if rival.customer_id != decision.customer_id or decision.zone is not Zone.LINK:
@@ -75,7 +73,7 @@ async def resolve(
                     customer=f"customers/{rival.customer_id}",
                     zone=zone(rival.zone),
                     reason=rival.reason,
-                    weight_bits=round(why.weight_bits, BITS_DIGITS),
+                    weight_bits=why.weight_bits,
                     explanation=explanation(why),
                 )
             )

@@ -17,6 +17,7 @@ from customer.domain.comparisons import COMPARISONS, NameLevel
 from customer.domain.features import NameForm, Names
 
 FORMAT = 1
+BITS_DIGITS = 3
 BITS_MIN, BITS_MAX = -12.0, 20.0
 """No attribute decides alone for ever, however rare its level was in training."""
 POPULATION_MIN = 10_000
@@ -75,6 +76,8 @@ class Model:
         base = self.weights["name"][level]
         if level >= NameLevel.SWAPPED:
             return _clamped(base + self._surprise(self._agreeing(one, other)))
+        if base <= 0:
+            return base
         ceiling = min(self._worth_in_full(one), self._worth_in_full(other))
         if level in (NameLevel.GIVEN_SAME, NameLevel.FAMILY_SAME):
             kind = "given" if level is NameLevel.GIVEN_SAME else "family"
@@ -134,7 +137,7 @@ class Model:
     def to_json(self) -> str:
         """The model as text, always the same for the same model."""
         comparisons = {
-            attribute: {level.name: round(self.weights[attribute][level], 4) for level in levels}
+            attribute: {level.name: self.weights[attribute][level] for level in levels}
             for attribute, (levels, _, _) in COMPARISONS.items()
         }
         terms = {
@@ -173,8 +176,9 @@ class Model:
             if content["format"] != FORMAT:
                 raise ModelInvalid(f"format must be {FORMAT}")
             terms = _terms(content["terms"])
+            stated = content["comparisons"]
             weights = {
-                attribute: tuple(_clamped(float(content["comparisons"][attribute][level.name])) for level in levels)
+                attribute: tuple(_clamped(round(float(stated[attribute][level.name]), BITS_DIGITS)) for level in levels)
                 for attribute, (levels, _, _) in COMPARISONS.items()
             }
             link, steward = float(content["link_bits"]), float(content["steward_bits"])

@@ -24,7 +24,7 @@ from customer.domain.comparisons import (
     phone_level,
 )
 from customer.domain.features import DocumentNumber, Features
-from customer.domain.match_model import Model, prior_bits
+from customer.domain.match_model import BITS_DIGITS, Model, prior_bits
 
 __all__ = [
     "Contribution", "Decision", "Explanation", "Features", "Model", "Rival", "Zone", "blocking_keys", "decide", "explain",
@@ -132,11 +132,14 @@ def explain(model: Model, one: Features, other: Features, *, population: int = 0
         population: about how many customers there are.
     """
     found = levels(one, other)
-    contributions = [Contribution("prior", "POPULATION", round(prior_bits(population), 3))]
+    contributions = [Contribution("prior", "POPULATION", round(prior_bits(population), BITS_DIGITS))]
     for attribute, level in found.items():
-        bits = model.name_bits(one.names, other.names, level) if isinstance(level, NameLevel) else model.bits(attribute, level)
-        contributions.append(Contribution(attribute, level.name, round(bits, 3)))
-    weight = round(sum(contribution.bits for contribution in contributions), 3)
+        if isinstance(level, NameLevel):
+            bits = round(model.name_bits(one.names, other.names, level), BITS_DIGITS)
+        else:
+            bits = model.bits(attribute, level)
+        contributions.append(Contribution(attribute, level.name, bits))
+    weight = round(sum([contribution.bits for contribution in contributions]), BITS_DIGITS)
     return Explanation(weight, tuple(contributions), _rule(one, other, found.get("name"), found.get("birth_date")))
 
 
