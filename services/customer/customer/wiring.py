@@ -1,5 +1,9 @@
 """Puts the customer master together; the only composition root."""
 
+import contextlib
+
+import asyncpg
+
 from chassis.command_line import FurtherDatabase, ServiceDefinition
 from chassis.database import Database
 from chassis.server import Application
@@ -53,6 +57,8 @@ async def build(settings: Settings) -> Application:
     viewers = await Viewers.connect(database, settings.database_url, settings.database_connections_max)
     index = BlindIndex(settings.index_key)
     models = MatchModels(database, settings.index_key)
+    with contextlib.suppress(asyncpg.UndefinedTableError):  # `serve` says so when migrations are missing
+        await models.refresh()
     match_jobs = MatchWorker(database, settings)
     core = Core(database, viewers, index, vault, models, Policies(), AuditTrail(settings.root_key))
     erasures = Sweep(commands, core)
