@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,6 +26,8 @@ from chassis.unit_of_work import Commands
 
 CONCURRENT_RPCS_MAX = 1000
 GRACE_SECONDS = 20.0
+COLLECTOR_THRESHOLDS = (10_000, 50, 50)
+"""Of the cyclic garbage collector: objects made, young collections, older collections. Little here is cyclic."""
 CONSUMERS_STOP_SECONDS_MAX = 10.0
 RESTART_SECONDS_MAX = 15.0
 MESSAGE_BYTES_MAX = 4 << 20
@@ -186,9 +189,17 @@ async def serve(application: Application) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop_asked.set)
     await server.start()
+    _spare_the_collector()
     await stop_asked.wait()
     logger.info("%s stops", application.name)
     await server.stop(drain_seconds=application.settings.drain_seconds)
+
+
+def _spare_the_collector() -> None:
+    """What lives as long as the service is not looked at again, and the rest seldom: it was 40 % of the time of a bulk load."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
 
 
 async def _supervise(name: str, run: Background, stopping: asyncio.Event) -> None:
