@@ -39,7 +39,11 @@ class Stage(IntEnum):
     WHOLE = 0
     START = 1
     SOUND = 2
+    """One word sounds alike, the others are right; a Han name is a homophone."""
     ERROR = 3
+    """One word has an error after its beginning, the others are right."""
+    FAR = 4
+    """Every word only sounds alike, or one has an error in its beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ def conditions(asked: Query, stage: Stage) -> list[Condition]:
     if asked.is_empty:
         return []
     makers: dict[Stage, Callable[[Query], Iterable[Condition]]] = {
-        Stage.WHOLE: _whole, Stage.START: _start, Stage.SOUND: _sound, Stage.ERROR: _error,
+        Stage.WHOLE: _whole, Stage.START: _start, Stage.SOUND: _sound, Stage.ERROR: _error, Stage.FAR: _far,
     }  # fmt: skip
     return list(dict.fromkeys(condition for condition in makers[stage](asked) if condition.all_of or condition.any_of))
 
@@ -234,20 +238,42 @@ def _spoken(asked: Query) -> tuple[tuple[str, ...], ...]:
     return (tuple(map(loose, han_names.pinyin(han_names.divided("".join(asked.han_words))).split())),)
 
 
+def _right(words: Sequence[str]) -> frozenset[Key]:
+    """What a record has that has these words, or longer ones that begin so."""
+    starts = {(_START, word[:length]) for word in words for length in START_LETTERS if len(word) >= length}
+    return frozenset(starts | {(_SOUND, sound(word)) for word in words if sound(word)})
+
+
+def _one_by_one(asked: Query) -> Iterator[tuple[str, str, frozenset[Key]]]:
+    """Each Latin word of a query as the one that is misspelt: the word, its sound, and the keys of the others."""
+    for way in asked.ways:
+        for place, word in enumerate(way):
+            others = [*way[:place], *way[place + 1 :]]
+            if sound(word):
+                yield word, sound(word), _right(others)
+
+
 def _sound(asked: Query) -> Iterator[Condition]:
-    for way in _spoken(asked):
-        yield Condition(frozenset((_SOUND, sound(word)) for word in way if sound(word)))
+    if asked.han_words and not asked.ways:
+        for way in _spoken(asked):
+            yield Condition(frozenset({(_WHOLE, " ".join(sorted(way)))}))
+    for _, heard, others in _one_by_one(asked):
+        yield Condition(others | {(_SOUND, heard)})
 
 
 def _error(asked: Query) -> Iterator[Condition]:
-    if asked.han_words:  # what sounds nearly like a Han name is another name
-        return
+    for word, heard, others in _one_by_one(asked):
+        if len(heard) > 1 and len(word) > START_LETTERS[0]:
+            start = (_START, word[: START_LETTERS[0]])
+            yield Condition(others | {start}, frozenset((_SOUND, alike) for alike in _misheard(heard)))
+
+
+def _far(asked: Query) -> Iterator[Condition]:
     for way in asked.ways:
-        heard = [sound(word) for word in way]
-        for place, one in enumerate(heard):
-            others = frozenset((_SOUND, other) for index, other in enumerate(heard) if index != place and other)
-            if len(one) > 1:
-                yield Condition(others, frozenset((_SOUND, alike) for alike in _misheard(one)))
+        yield Condition(frozenset((_SOUND, sound(word)) for word in way if sound(word)))
+    for _, heard, others in _one_by_one(asked):
+        if len(heard) > 1:
+            yield Condition(others, frozenset((_SOUND, alike) for alike in _misheard(heard)))
 
 
 # ---- proof
@@ -274,7 +300,7 @@ def found_at(asked: Query, name: Name) -> Stage | None:
     if proof is None:
         return None
     keys = set(of_record(name))
-    stages = Stage if proof <= Stage.START else (Stage.SOUND, Stage.ERROR)
+    stages = [stage for stage in Stage if proof <= Stage.START or stage > Stage.START]
     return next((stage for stage in stages if any(condition.holds(keys) for condition in conditions(asked, stage))), None)
 
 

@@ -122,7 +122,7 @@ class _Search:
             examined += await self._advance(institution_ids)
         response = pb.SearchCustomersResponse(
             customers=await _golden(self.core, [(customer_id, members) for customer_id, members, _ in self.found]),
-            name_matches=[pb.NameMatch.ValueType(stage + 1) for _, _, stage in self.found],
+            name_matches=[pb.NameMatch.ValueType(min(stage, Stage.ERROR) + 1) for _, _, stage in self.found],
         )
         if not self._is_over():
             better = "1" if self.found_better else "0"
@@ -130,7 +130,7 @@ class _Search:
         return response
 
     def _is_over(self) -> bool:
-        return self.stage > (Stage.START if self.found_better else Stage.ERROR)
+        return self.stage > (Stage.START if self.found_better else Stage.FAR)
 
     async def _advance(self, institution_ids: Sequence[str]) -> int:
         """Examines some more customers; how many."""
@@ -139,7 +139,9 @@ class _Search:
             for institution in institution_ids
             for condition in name_keys.conditions(self.asked, Stage(self.stage))
         ]
-        at_once = max(EXAMINED_AT_ONCE_MIN, self.limit - len(self.found) + 1)
+        # Misspelt names are few among those that sound alike, and finding these is what costs.
+        least = EXAMINED_AT_ONCE_MIN * (1 if self.stage <= Stage.START else 5)
+        at_once = max(least, self.limit - len(self.found) + 1)
         ids: list[UUID] = []
         if conditions:
             async with self.core.database.connection() as connection:
