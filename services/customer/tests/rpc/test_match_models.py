@@ -12,11 +12,13 @@ import pytest
 
 from chassis.testing import reason
 from concord.customer.v1 import customer_service_pb2 as customer_pb
+from concord.customer.v1 import intake_service_pb2 as intake_pb
 from concord.customer.v1 import match_model_service_pb2 as pb
 from concord.customer.v1.match_model_service_pb2_grpc import MatchModelServiceStub
 from concord.customer.v1.match_pb2 import MatchZone
 from customer.domain.match_model import default_model
 from customer.domain.reviews import ReviewKind
+from customer.training import population
 
 SCOPES = ("match.read", "match.write", "match.approve")
 JAN = {"name": "Jan Novák", "born": "1985-03-12", "phone": "+420601234567", "email": "jan.novak@seznam.cz"}
@@ -174,17 +176,44 @@ async def killed_child() -> bool:
     return False
 
 
-async def test_a_training_runs_in_the_background_and_says_why_it_failed(master):
-    await master.ingest("a", **JAN)
+async def trained(master, name):
+    async with asyncio.timeout(90):
+        while True:
+            found = await models(master).GetMatchModel(pb.GetMatchModelRequest(name=name))
+            if found.state != pb.MATCH_MODEL_STATE_TRAINING:
+                return found
+            await asyncio.sleep(0.1)
+
+
+async def test_a_training_says_why_it_failed_and_begins_anew_when_it_is_killed(master):
     asked = await models(master).TrainMatchModel(pb.TrainMatchModelRequest(request_id="t1"))
     assert (asked.state, asked.false_links_share_max) == (pb.MATCH_MODEL_STATE_TRAINING, 0.001)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await models(master, "bob").ActivateMatchModel(pb.ActivateMatchModelRequest(name=asked.name, request_id="t2"))
     assert reason(refused.value) == "MODEL_NOT_TRAINED"
-    async with asyncio.timeout(60):
-        while True:
-            found = await models(master).GetMatchModel(pb.GetMatchModelRequest(name=asked.name))
-            if found.state != asked.state:
-                break
-            await asyncio.sleep(0.1)
+    found = await trained(master, asked.name)
     assert (found.state, found.error_reason) == (pb.MATCH_MODEL_STATE_FAILED, "TOO_FEW_RECORDS")
+
+    made = population.make(400, 200, 5)
+    for parent, people in ((master.core, made.people), (master.policies, [person for _, person in made.copies])):
+        await master.intake(parent.split("/")[1]).BatchIngestRecords(
+            intake_pb.BatchIngestRecordsRequest(
+                parent=parent,
+                request_id=master.request_id(),
+                source_records=[
+                    intake_pb.SourceRecord(
+                        source_record_key=str(number), observe_time=master.at(0), party=population.party(person)
+                    )
+                    for number, person in enumerate(people)
+                ],
+            )
+        )
+    asked = await models(master).TrainMatchModel(pb.TrainMatchModelRequest(request_id="t3"))
+    assert await killed_child()
+    found = await trained(master, asked.name)
+    assert (found.state, found.records_count, found.progress_percent) == (pb.MATCH_MODEL_STATE_DRAFT, 600, 100)
+    assert found.trained_from == "records of the platform"
+    active = await models(master, "bob").ActivateMatchModel(pb.ActivateMatchModelRequest(name=found.name, request_id="t4"))
+    assert active.state == pb.MATCH_MODEL_STATE_ACTIVE
+    await master.ingest("x", **JAN)
+    assert (await resolve(master, **JAN)).match_model == found.name
