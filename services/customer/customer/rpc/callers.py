@@ -6,8 +6,8 @@ from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from chassis.database import Connection
-from chassis.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
+from chassis.database import Connection, Database
+from chassis.errors import DomainError, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from chassis.identity import Principal, require_institution
 from chassis.ids import resource_segments
 from customer.core import Core
@@ -31,14 +31,30 @@ def bound_customer(principal: Principal) -> UUID | None:
     return UUID(principal.customer) if principal.customer else None
 
 
-def require_own(principal: Principal, customer_id: UUID) -> None:
-    """A caller that acts for one customer reads that one only.
+async def require_own(database: Database, principal: Principal, customer_id: UUID) -> None:
+    """A caller that acts for one customer reads that one only, by the id in its token or that of the one it was merged into.
 
     Raises:
         NotFound: CUSTOMER_NOT_FOUND.
     """
-    if bound_customer(principal) not in (None, customer_id):
-        raise customer_not_found(customer_id)
+    bound = bound_customer(principal)
+    if bound in (None, customer_id):
+        return
+    async with database.connection() as connection:
+        if await customers.winner(connection, bound) != customer_id:
+            raise customer_not_found(customer_id)
+
+
+async def no_such_customer(connection: Connection, principal: Principal, customer_id: UUID) -> DomainError:
+    """Why nothing can be written to a customer without visible records: merged into one that the caller knows, or not there."""
+    winner = await customers.winner(connection, customer_id)
+    viewer = Viewer(viewing_institution(principal))
+    if winner == customer_id or not await search.is_linked(connection, viewer, winner):
+        return customer_not_found(customer_id)
+    name = f"customers/{winner}"
+    return FailedPrecondition(
+        "CUSTOMER_MERGED", f"customers/{customer_id} was merged into {name}; write to that one", metadata={"winner": name}
+    )
 
 
 def customer_not_found(customer_id: UUID) -> NotFound:
@@ -52,7 +68,7 @@ async def require_linked(core: Core, principal: Principal, customer_id: UUID) ->
     Raises:
         NotFound: CUSTOMER_NOT_FOUND, the caller has no link with it.
     """
-    require_own(principal, customer_id)
+    await require_own(core.database, principal, customer_id)
     async with core.database.connection() as connection:
         winner = await customers.winner(connection, customer_id)
         if not await search.is_linked(connection, Viewer(viewing_institution(principal)), winner):

@@ -48,7 +48,7 @@ class CustomerServicer(CustomerServiceServicer):
     async def GetCustomer(self, request: pb.GetCustomerRequest, context: Any) -> pb.Customer:
         principal = current_principal()
         customer_id = resource_id(request.name, "customers")
-        require_own(principal, customer_id)
+        await require_own(self._core.database, principal, customer_id)
         viewer, now = viewing_institution(principal), clock.now()
         if request.HasField("as_of") or request.HasField("known_at"):
             return await self._as_it_was(request, customer_id, viewer, now)
@@ -104,7 +104,7 @@ class CustomerServicer(CustomerServiceServicer):
     async def ListHoldings(self, request: pb.ListHoldingsRequest, context: Any) -> pb.ListHoldingsResponse:
         principal = current_principal()
         customer_id = resource_id(request.parent, "customers", "parent")
-        require_own(principal, customer_id)
+        await require_own(self._core.database, principal, customer_id)
         limit = pages.page_size(request.page_size, default=50, maximum=200)
         keys = pages.decode(request.page_token, request)
         after = parse_id(keys[0], "page_token") if keys else None

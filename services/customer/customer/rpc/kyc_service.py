@@ -26,7 +26,9 @@ from customer.domain.kyc import (
     months_later,
 )
 from customer.messages import timestamp
+from customer.rpc.callers import no_such_customer
 from customer.screening import Lists
+from customer.store import customers as customer_store
 from customer.store import kyc as store
 
 EVIDENCE, DECISION, HIT = "kyc_evidence.content", "kyc_cases.decision_reason", "kyc_hits.reason"
@@ -51,7 +53,7 @@ class KycServicer(KycServiceServicer):
             institution = _institution(unit.principal)
             customer = await kyc.known(unit.connection, self._core, customer_id, institution)
             if customer is None:
-                raise NotFound("CUSTOMER_NOT_FOUND", f"{request.parent} does not exist, or your institution has no link with it")
+                raise await no_such_customer(unit.connection, unit.principal, customer_id)
             opened = await kyc.open_case(unit, customer, institution, trigger, request.product_codes, unit.principal.subject)
             if opened is None:
                 raise FailedPrecondition(
@@ -73,6 +75,8 @@ class KycServicer(KycServiceServicer):
         before = parse_id(keys[0], "page_token") if keys else None
         customer_id = resource_id(request.customer, "customers", "customer") if request.customer else None
         async with self._core.database.connection() as connection:
+            if customer_id is not None:
+                customer_id = await customer_store.winner(connection, customer_id)
             rows = await store.list_cases(
                 connection, _institution(current_principal()), before, limit + 1, customer_id, request.state, request.overdue
             )

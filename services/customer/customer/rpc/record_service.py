@@ -38,7 +38,7 @@ class RecordServicer(RecordServiceServicer):
     async def ListRecords(self, request: pb.ListRecordsRequest, context: Any) -> pb.ListRecordsResponse:
         principal = current_principal()
         asked_id = customer_id = resource_id(request.parent, "customers", "parent")
-        require_own(principal, customer_id)
+        await require_own(self._core.database, principal, customer_id)
         limit = pages.page_size(request.page_size, default=PAGE_ROWS, maximum=PAGE_ROWS_MAX)
         keys = pages.decode(request.page_token, request)
         viewer = viewing_institution(principal)
@@ -82,7 +82,7 @@ class RecordServicer(RecordServiceServicer):
     async def ListLinkHistory(self, request: pb.ListLinkHistoryRequest, context: Any) -> pb.ListLinkHistoryResponse:
         principal = current_principal()
         customer_id = resource_id(request.parent, "customers", "parent")
-        require_own(principal, customer_id)
+        await require_own(self._core.database, principal, customer_id)
         limit = pages.page_size(request.page_size, default=PAGE_ROWS, maximum=PAGE_ROWS_MAX)
         keys = pages.decode(request.page_token, request)
         before = (datetime.fromisoformat(keys[0]), UUID(keys[1]), int(keys[2])) if keys else None
@@ -104,9 +104,7 @@ class RecordServicer(RecordServiceServicer):
         return (await record_store.visible(connection, self._core.vault, [(customer_id, viewer)]))[0]
 
     async def _member(self, connection: Connection, principal: Principal, name: str, field: str) -> Member:
-        institution_id, source_system_id, record = resource_segments(
-            name, "institutions", "sourceSystems", "records", field=field
-        )
+        institution_id, _, record = resource_segments(name, "institutions", "sourceSystems", "records", field=field)
         require_institution(principal, institution_id)
         try:
             record_id = UUID(record)

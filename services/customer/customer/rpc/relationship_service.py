@@ -52,7 +52,7 @@ class RelationshipServicer(RelationshipServiceServicer):
     async def ListRelationships(self, request: pb.ListRelationshipsRequest, context: Any) -> pb.ListRelationshipsResponse:
         principal = current_principal()
         customer_id = resource_id(request.parent, "customers", "parent")
-        require_own(principal, customer_id)
+        await require_own(self._core.database, principal, customer_id)
         limit = pages.page_size(request.page_size, default=50, maximum=200)
         token = pages.decode(request.page_token, request)
         after = parse_id(token[0], "page_token") if token else None

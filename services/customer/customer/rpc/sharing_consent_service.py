@@ -20,7 +20,7 @@ from customer.core import Core
 from customer.domain.audit import Action
 from customer.domain.intake import SECONDS_MIN
 from customer.messages import timestamp
-from customer.rpc.callers import customer_not_found, require_linked, require_own, viewing_institution
+from customer.rpc.callers import no_such_customer, require_linked, require_own, viewing_institution
 from customer.store import institutions, sharing
 from customer.store.records import Member
 from customer.store.sharing import Consent
@@ -87,12 +87,12 @@ class SharingConsentServicer(SharingConsentServiceServicer):
 
     async def _anchor(self, unit: UnitOfWork, customer_id: UUID) -> tuple[Changes, Member]:
         """The caller's oldest record of a customer, whose lock is taken; of a merged customer that of its winner is not taken."""
-        require_own(unit.principal, customer_id)
+        await require_own(self._core.database, unit.principal, customer_id)
         changes = Changes(unit, self._core)
         await changes.load([customer_id])
         mine = [one for one in changes.members.get(customer_id, {}).values() if one.institution_id == unit.principal.institution]
         if not mine:
-            raise customer_not_found(customer_id)
+            raise await no_such_customer(unit.connection, unit.principal, customer_id)
         return changes, min(mine, key=lambda member: member.record_id)
 
     async def _to(self, unit: UnitOfWork, request: pb.GrantSharingConsentRequest, anchor: Member) -> str:

@@ -26,6 +26,7 @@ class StaffServicer(StaffServiceServicer):
     """Translates; the work is in `portfolios`."""
 
     def __init__(self, core: Core, commands: Commands) -> None:
+        self._core = core
         self._database = core.database
         self._commands = commands
 
@@ -148,7 +149,7 @@ class StaffServicer(StaffServiceServicer):
     async def ListAssignments(self, request: pb.ListAssignmentsRequest, context: Any) -> pb.ListAssignmentsResponse:
         principal = current_principal()
         customer_id = resource_id(request.parent, "customers", "parent")
-        require_own(principal, customer_id)
+        await require_own(self._database, principal, customer_id)
         limit = pages.page_size(request.page_size, default=50, maximum=200)
         token = pages.decode(request.page_token, request)
         after = parse_id(token[0], "page_token") if token else None

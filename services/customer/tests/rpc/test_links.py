@@ -7,9 +7,12 @@ from customer_stewards import Steward, customer_links, golden, reason_of, two_pe
 from grpc import StatusCode
 from grpc.aio import AioRpcError
 
+from chassis.identity import PrincipalKind
 from chassis.testing import reason
 from concord.customer.v1 import customer_events_pb2 as events_pb
 from concord.customer.v1 import customer_service_pb2 as customer_pb
+from concord.customer.v1 import sharing_consent_service_pb2 as consent_pb
+from concord.customer.v1.sharing_consent_service_pb2_grpc import SharingConsentServiceStub
 
 MOVED = "concord.customer.v1.customer.records_moved"
 UPDATED = "concord.customer.v1.customer.updated"
@@ -114,8 +117,27 @@ async def test_nobody_writes_through_a_loser_and_everybody_reads_through_it(mast
         with pytest.raises(AioRpcError) as refused:
             await call
         assert reason(refused.value) == "CUSTOMER_MERGED"
+    consents = SharingConsentServiceStub(
+        master.channel("bank", scopes=("consent.write", "consent.read"), kind=PrincipalKind.STAFF, client="consents")
+    )
+    with pytest.raises(AioRpcError) as refused:
+        await consents.GrantSharingConsent(
+            consent_pb.GrantSharingConsentRequest(
+                parent=eva,
+                purpose_code="SERVICE",
+                attributes=[2],
+                begin_time=master.at(0),
+                evidence_reference="form-1",
+                request_id=master.request_id(),
+            )
+        )
+    assert reason(refused.value) == "CUSTOMER_MERGED"
     holdings = await master.customers().ListHoldings(customer_pb.ListHoldingsRequest(parent=eva))
     assert len(holdings.holdings) == 0
+    # A token made out for the loser acts for the winner, by either name, and for nobody else.
+    bound = master.customers(customer=eva.removeprefix("customers/"))
+    assert {(await bound.GetCustomer(customer_pb.GetCustomerRequest(name=name))).name for name in (jan, eva)} == {jan}
+    assert await reason_of(bound.GetCustomer(customer_pb.GetCustomerRequest(name=ota))) == "CUSTOMER_NOT_FOUND"
     assert (await operator.list_merges(eva)).merges
 
 
