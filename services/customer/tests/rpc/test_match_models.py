@@ -13,7 +13,9 @@ import pytest
 from chassis.testing import reason
 from concord.customer.v1 import customer_service_pb2 as customer_pb
 from concord.customer.v1 import intake_service_pb2 as intake_pb
+from concord.customer.v1 import link_service_pb2 as link_pb
 from concord.customer.v1 import match_model_service_pb2 as pb
+from concord.customer.v1.link_service_pb2_grpc import LinkServiceStub
 from concord.customer.v1.match_model_service_pb2_grpc import MatchModelServiceStub
 from concord.customer.v1.match_pb2 import MatchZone
 from customer.domain.match_model import default_model
@@ -133,6 +135,12 @@ async def test_a_rematch_run_finds_what_was_missed_although_its_process_is_kille
     async with master.running.application.database.connection() as connection:
         await connection.execute("UPDATE rematches SET state = 1, progress = ''")
     assert (await finished(master, started)).missed_pairs_count == 1
+    # What a steward rejected stays apart, however much it weighs.
+    links = LinkServiceStub(master.channel(scopes=("match.decide",), **master.operator))
+    sides = {"left": one.customer, "right": other.customer}
+    rejected = await links.RejectMatch(link_pb.RejectMatchRequest(**sides, reason_code="TWINS", request_id="j1"))
+    assert (await run(master, apply_links=True)).missed_pairs_count == 0
+    await links.WithdrawMatchRejection(link_pb.WithdrawMatchRejectionRequest(name=rejected.name, request_id="j2"))
     # Nothing is merged until it is asked for; then once.
     applied = await run(master, apply_links=True)
     assert (applied.links_applied_count, applied.missed_pairs_count) == (1, 1)
