@@ -89,6 +89,7 @@ touches = Table(
     Column("record_id", Uuid, comment="the institution's record that it hangs on; null when the person was erased"),
     Column("refused_reason", Text, comment="null: a slot was reserved"),
     Column("next_free_time", INSTANT),
+    Column("last_contact_state", Text, comment="of an erased person: contact has forgotten it and will not say it again"),
     Column("create_time", INSTANT, nullable=False),
     ForeignKeyConstraint(["campaign_id", "wave"], ["waves.campaign_id", "waves.wave"]),
 )

@@ -58,7 +58,8 @@ async def reached(
 async def page(connection: Connection, campaign_id: uuid.UUID, wave: int, after: uuid.UUID, limit: int) -> list[asyncpg.Record]:
     """Touches of a wave, by id."""
     return await connection.fetch(
-        "SELECT touch_id, l.customer_id, t.refused_reason, t.next_free_time, t.create_time, s.state AS contact_state"
+        "SELECT touch_id, l.customer_id, t.refused_reason, t.next_free_time, t.create_time,"
+        " coalesce(t.last_contact_state, s.state) AS contact_state"
         " FROM touches t LEFT JOIN contact_states s USING (touch_id) LEFT JOIN record_links l USING (record_id)"
         " WHERE t.campaign_id = $1 AND t.wave = $2 AND touch_id > $3 ORDER BY touch_id LIMIT $4",
         campaign_id, wave, after, limit,
@@ -68,7 +69,7 @@ async def page(connection: Connection, campaign_id: uuid.UUID, wave: int, after:
 async def counts(connection: Connection, campaign_id: uuid.UUID) -> list[asyncpg.Record]:
     """How many touches there are of each (refused_reason, contact_state)."""
     return await connection.fetch(
-        "SELECT t.refused_reason, s.state AS contact_state, count(*) AS count"
+        "SELECT t.refused_reason, coalesce(t.last_contact_state, s.state) AS contact_state, count(*) AS count"
         " FROM touches t LEFT JOIN contact_states s USING (touch_id) WHERE t.campaign_id = $1 GROUP BY 1, 2 ORDER BY 1, 2",
         campaign_id,
     )

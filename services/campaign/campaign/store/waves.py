@@ -108,10 +108,10 @@ FROM campaigns c JOIN waves w USING (campaign_id) CROSS JOIN LATERAL (
     SELECT count(*) AS seen_count,
         (array_agg(t.touch_id ORDER BY t.touch_id DESC))[1] AS last_touch_id,
         (array_agg(t.touch_id ORDER BY t.touch_id) FILTER (
-            WHERE t.refused_reason IS NULL AND (s.state IS NULL OR s.state <> ALL($3::text[]))
+            WHERE t.refused_reason IS NULL AND t.last_contact_state IS NULL AND (s.state IS NULL OR s.state <> ALL($3::text[]))
         ))[1] AS open_touch_id
     FROM (
-        SELECT touch_id, refused_reason FROM touches
+        SELECT touch_id, refused_reason, last_contact_state FROM touches
         WHERE campaign_id = w.campaign_id AND wave = w.wave AND touch_id >= w.settled_touch_id ORDER BY touch_id LIMIT $4
     ) AS t LEFT JOIN contact_states s USING (touch_id)
 ) AS seen

@@ -57,5 +57,14 @@ def upgrade() -> None:
             comment="the institution's record that it hangs on; null when the person was erased",
         ),
     )
+    op.add_column(
+        "touches",
+        sa.Column(
+            "last_contact_state",
+            sa.Text(),
+            nullable=True,
+            comment="of an erased person: contact has forgotten it and will not say it again",
+        ),
+    )
     op.create_index("touches_record", "touches", ["record_id"], unique=False)
     op.drop_column("touches", "customer_id")
