@@ -335,7 +335,8 @@ def _may_be_siblings(model: Model, one: Features, other: Features) -> bool:
             and model.is_known("given", theirs.given)
             for mine, theirs in pairs
         )
-    # Of two whole names nobody knows which part is the given one: one part in common may be the family's.
     if len(one.names.forms) > 1 and len(other.names.forms) > 1:
-        return True
+        # Of two whole names the common part is the given one if it is rather one that people are given.
+        shared = {form.given for form in one.names.forms} & {form.given for form in other.names.forms}
+        return not any(model.term("given", part)[0] < model.term("family", part)[0] for part in shared)
     return not any(given_close(mine, theirs) for mine, theirs in pairs)
