@@ -116,5 +116,3 @@ def test_phones(number, country, standard, valid):
 )
 def test_emails(address, standard, valid):
     assert contact_points.email(address) == (standard, valid)
-
-
