@@ -21,14 +21,10 @@ async def erase(unit: UnitOfWork, message: CustomerErased) -> None:
     """Erases records, and the customer where it is erased whole."""
     connection = unit.connection
     record_ids = [uuid.UUID(record_id) for record_id in message.record_ids]
-    links = await connection.fetch(
-        "SELECT DISTINCT customer_id, institution_id FROM record_links WHERE record_id = ANY($1::uuid[]) AND epoch <> $2",
-        record_ids, record_links.ERASED_EPOCH,
-    )  # fmt: skip
+    lost = await erasure.links_of(connection, record_ids)
     await record_links.erase(connection, record_ids)
     await erasure.forget_records(connection, record_ids)
     if not message.whole:
-        lost = [(row["customer_id"], row["institution_id"]) for row in links]
         await publish_accounts(unit, await erasure.unlink(connection, lost))
         return
     head = await ledger_store.lock_head(connection)

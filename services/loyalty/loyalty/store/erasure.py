@@ -53,6 +53,14 @@ async def forget_records(connection: Connection, record_ids: Collection[uuid.UUI
     await connection.execute("DELETE FROM record_accounts WHERE record_id = ANY($1::uuid[])", list(record_ids))
 
 
+async def links_of(connection: Connection, record_ids: Collection[uuid.UUID]) -> list[tuple[uuid.UUID, str]]:
+    """Which customer and institution the records link, before they are erased."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT customer_id, institution_id FROM record_links WHERE record_id = ANY($1::uuid[])", list(record_ids)
+    )
+    return [(row["customer_id"], row["institution_id"]) for row in rows]
+
+
 async def unlink(connection: Connection, links: Collection[tuple[uuid.UUID, str]]) -> list[uuid.UUID]:
     """Ends the memberships of (customer, institution) that have no record left. Returns the accounts that changed."""
     rows = await connection.fetch(
