@@ -49,6 +49,13 @@ class Policies:
         if asked_at - self._refreshed_at > REFRESH_SECONDS:
             await self._refresh(connection)
             self._refreshed_at = asked_at
+        return self._holding(instant, known_at)
+
+    def remembered(self, instant: datetime) -> Policy | None:
+        """The policy in force at an instant, if this process has looked a moment ago; it needs no connection."""
+        return self._holding(instant, None) if monotonic() - self._refreshed_at <= REFRESH_SECONDS else None
+
+    def _holding(self, instant: datetime, known_at: datetime | None) -> Policy:
         holding = [
             (effective_at, policy)
             for activated_at, effective_at, policy in self._activated.values()

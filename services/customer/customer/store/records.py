@@ -177,7 +177,8 @@ async def find_or_erased(
 
 
 # Sub-queries that cannot be flattened (OFFSET 0, LIMIT) make the plan one index look-up for each wanted row. Left free, a plan
-# prepared while the table was small joins in ways that become slow by the square while a first load fills it.
+# prepared while the table was small joins in ways that become slow by the square while a first load fills it. Arrays hidden in
+# a SELECT have the same estimate for every call, so that the plan is not made again for each.
 _PRESENT = """
     r.record_id, r.source_system_number, r.institution_id, s.source_system_id, r.source_key, r.customer_id, r.link_version,
     r.link_origin, r.resolution_reason, r.state_number, r.statements_count, r.content_hash, r.observe_time, r.party,
@@ -186,7 +187,7 @@ _PRESENT = """
 _SHARED = shared_attributes("r", "wanted.institution_id")
 _WANTED = f"""
 SELECT {_PRESENT}, {{shared}}, {RESTRICTED}, wanted.place
-FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS wanted (customer_id, institution_id, place)
+FROM unnest((SELECT $1::uuid[]), (SELECT $2::text[])) WITH ORDINALITY AS wanted (customer_id, institution_id, place)
     CROSS JOIN LATERAL (SELECT * FROM records WHERE customer_id = wanted.customer_id AND {{condition}} OFFSET 0) r
     JOIN source_systems s ON s.source_system_number = r.source_system_number
 """
@@ -207,7 +208,7 @@ SELECT r.record_id, r.source_system_number, r.institution_id, s.source_system_id
     r.create_time, greatest(said.recorded_at, l.recorded_at), r.pins, s.default_rank, s.attribute_ranks, s.version,
     {shared_attributes("r", "wanted.institution_id", "$3", "$4")}, {RESTRICTED},
     wanted.place
-FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS wanted (customer_id, institution_id, place)
+FROM unnest((SELECT $1::uuid[]), (SELECT $2::text[])) WITH ORDINALITY AS wanted (customer_id, institution_id, place)
     CROSS JOIN LATERAL (
         SELECT * FROM links WHERE customer_id = wanted.customer_id AND recorded_at <= $4
             AND (superseded_at IS NULL OR superseded_at > $4) OFFSET 0) l
@@ -227,7 +228,7 @@ FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS wanted (customer_id, inst
 _FIND_BY_SOURCE_KEY = """
 SELECT r.source_system_number, r.source_key, r.record_id, r.customer_id, r.institution_id, r.link_version, r.resolution_reason,
     r.content_hash, r.observe_time
-FROM unnest($1::int[], $2::bytea[]) AS wanted (number, key)
+FROM unnest((SELECT $1::int[]), (SELECT $2::bytea[])) AS wanted (number, key)
     CROSS JOIN LATERAL (
         SELECT * FROM records WHERE source_system_number = wanted.number AND source_key = wanted.key OFFSET 0) r
 """
@@ -235,7 +236,7 @@ _FIND_OR_ERASED = f"""
 {_FIND_BY_SOURCE_KEY}
 UNION ALL
 SELECT wanted.number, wanted.key, NULL, NULL, NULL, NULL, NULL, NULL, e.erased_at
-FROM unnest($1::int[], $2::bytea[]) AS wanted (number, key)
+FROM unnest((SELECT $1::int[]), (SELECT $2::bytea[])) AS wanted (number, key)
     CROSS JOIN LATERAL (
         SELECT * FROM erased_records WHERE source_system_number = wanted.number AND source_key = wanted.key OFFSET 0) e
 """
