@@ -181,6 +181,10 @@ class World:
             "IntakeService.RecordActivities": ("activities:record", {"activities": [activity]}),
             "CustomerService.GetCustomer": (self.customer, None),
             "CustomerService.ListHoldings": (f"{self.customer}/holdings", None),
+            "RecordService.ListRecords": (f"{self.customer}/records", None),
+            "RecordService.GetRecord": (self.other_record, None),
+            "RecordService.ListRecordStates": (f"{self.other_record}/states", None),
+            "RecordService.ListLinkHistory": (f"{self.customer}/linkHistory", None),
             "RelationshipService.BatchUpsertRelationships": (
                 f"{source}/relationships:batchUpsert",
                 {"sourceRelationships": [related(now)]},
