@@ -25,6 +25,8 @@ from customer.store import records as record_store
 from customer.store.institutions import SourceSystem
 
 GATHERED_RECORDS_MAX = 200
+BATCHES_IN_FLIGHT_MAX = 2
+"""While one waits for the database the next is prepared; those that may concern the same people wait for each other there."""
 SOURCES_REMEMBERED_SECONDS = 2.0
 
 
@@ -38,7 +40,9 @@ class IntakeServicer(IntakeServiceServicer):
         self._index = core.index
         self._sources: dict[str, SourceSystem] = {}
         self._sources_until = 0.0
-        self._gatherer: Gatherer[Call, Message] = Gatherer(self._ingest_calls, items_max=GATHERED_RECORDS_MAX)
+        self._gatherer: Gatherer[Call, Message] = Gatherer(
+            self._ingest_calls, items_max=GATHERED_RECORDS_MAX, batches_in_flight_max=BATCHES_IN_FLIGHT_MAX
+        )
 
     async def IngestRecord(self, request: pb.IngestRecordRequest, context: Any) -> pb.IngestRecordResult:
         principal = current_principal()
