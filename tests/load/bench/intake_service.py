@@ -248,7 +248,7 @@ async def serve(settings: Settings) -> None:
     application = await build(settings)
     intake = Intake(application)
     await intake.found()
-    server._spare_the_collector()
+    server.spare_the_collector()
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     print(json.dumps({"ready": True}), flush=True)
