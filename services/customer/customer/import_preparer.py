@@ -20,6 +20,8 @@ from customer.import_parties import Defaults, source_record
 
 _LENGTH = struct.Struct(">Q")
 _FORMAT = pickle.HIGHEST_PROTOCOL
+# Not `-m`: what is sent over the pipes must be of this module, not of `__main__`.
+_PROGRAM = "from customer.import_preparer import main; main()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,7 @@ class Preparer:
     """A process that prepares chunks, one at a time."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "customer.import_preparer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self._process = subprocess.Popen([sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._lock = asyncio.Lock()
 
     async def prepare(self, reading: Reading, chunk: Chunk) -> list[Ready | Refused]:
@@ -179,7 +179,3 @@ def main() -> None:
             sys.stderr.write(f"import_preparer: {type(error).__name__}\n")
             answer = None
         _write(sys.stdout.buffer, answer)
-
-
-if __name__ == "__main__":
-    main()
