@@ -5,18 +5,27 @@ It holds keys in memory, gets everything over its standard input, and ends with 
 
 import asyncio
 import contextlib
+import functools
 import pickle
 import struct
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import count
 from typing import IO, Any
+from uuid import UUID
 
+from chassis import clock
+from customer.domain.blind_index import BlindIndex
 from customer.domain.import_reading import RowReader
 from customer.domain.intake import Rejected
 from customer.domain.row_splitter import Row
 from customer.import_parties import Defaults, source_record
+from customer.prepare import Prepared, prepare, seal
+from customer.store.institutions import SourceSystem
+from customer.store.vault import DataKey
 
 _LENGTH = struct.Struct(">Q")
 _FORMAT = pickle.HIGHEST_PROTOCOL
@@ -26,10 +35,14 @@ _PROGRAM = "from customer.import_preparer import main; main()"
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Rows that follow one another in a file."""
+    """Rows that follow one another in a file.
+
+    `new_keys`: an id and a data key for each row, when most rows are expected to be new records; otherwise empty.
+    """
 
     first_row_number: int
     rows: Sequence[Row | Sequence[Any]]
+    new_keys: Sequence[tuple[UUID, DataKey]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +59,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A row as a source record, serialised."""
+    """A row as a record, ready to be decided on."""
 
     row_number: int
     line_number: int
-    record: bytes
+    item: Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +72,41 @@ class Reading:
 
     reader: RowReader
     defaults: Defaults
+    source: SourceSystem
+    index_key: bytes = field(repr=False)
 
 
-def prepare(reading: Reading, chunk: Chunk) -> list[Ready | Refused]:
+_index = functools.lru_cache(1)(BlindIndex)
+
+
+def prepare_rows(reading: Reading, chunk: Chunk, now: datetime) -> list[Ready | Refused]:
     """One result for each row, in order. Pure."""
-    return [_prepared(reading, chunk.first_row_number + place, row) for place, row in enumerate(chunk.rows)]
+    index = _index(reading.index_key)
+    keys: Sequence[tuple[UUID, DataKey] | None] = chunk.new_keys or [None] * len(chunk.rows)
+    numbered = zip(count(chunk.first_row_number), chunk.rows, keys, strict=False)
+    return [_prepared(reading, index, now, number, row, key) for number, row, key in numbered]
 
 
-def _prepared(reading: Reading, row_number: int, row: Row | Sequence[Any]) -> Ready | Refused:
+def _prepared(
+    reading: Reading,
+    index: BlindIndex,
+    now: datetime,
+    row_number: int,
+    row: Row | Sequence[Any],
+    key: tuple[UUID, DataKey] | None,
+) -> Ready | Refused:
     line_number = row.line_number if isinstance(row, Row) else 0
     texts: dict[str, str] = {}
     try:
         texts = reading.reader.texts(row)
-        return Ready(row_number, line_number, source_record(texts, reading.defaults).SerializeToString())
+        item = prepare(now, index, reading.source, source_record(texts, reading.defaults))
     except Rejected as rejected:
-        key = texts.get("source_record_key", "")
-        return Refused(row_number, line_number, key, rejected.field, rejected.reason, rejected.description)
+        own_key = texts.get("source_record_key", "")
+        return Refused(row_number, line_number, own_key, rejected.field, rejected.reason, rejected.description)
+    if key is not None:
+        record_id, data_key = key
+        item = replace(item, record_id=record_id, sealed=seal(item, data_key, record_id, 1))
+    return Ready(row_number, line_number, item)
 
 
 # ---- the process, and the other end of its pipes
@@ -174,7 +206,7 @@ def main() -> None:
         except EOFError:
             return
         try:
-            answer = prepare(reading, chunk)
+            answer = prepare_rows(reading, chunk, clock.now())
         except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold personal data: only its kind is said
             sys.stderr.write(f"import_preparer: {type(error).__name__}\n")
             answer = None

@@ -8,7 +8,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -18,16 +18,16 @@ from chassis.ids import new_id
 from chassis.leases import Lease
 from chassis.unit_of_work import Commands, UnitOfWork
 from concord.customer.v1 import intake_service_pb2 as pb
+from customer import ingest
 from customer.core import Core
 from customer.domain.import_reading import RowReader, check_beginning, header
 from customer.domain.import_rows import Unreadable, mapping
 from customer.domain.imports import CODECS, REJECTIONS_KEPT, STARTED_WITHIN, Counts, Format, State
+from customer.domain.intake import Rejected
 from customer.domain.row_splitter import Place, Row, RowSplitter
-from customer.domain.vocabulary import Outcome
 from customer.import_parquet import ParquetRows, PartsFile
 from customer.import_parties import Defaults
 from customer.import_preparer import Chunk, PreparerDied, Preparers, Reading, Ready, Refused
-from customer.rpc.ingest_records import prepare_all, take
 from customer.store import imports as store
 from customer.store import institutions as institution_store
 from customer.store.imports import ImportRow, Rejection
@@ -68,8 +68,9 @@ class _Job:
 class ImportWorker:
     """Runs in the background of the service; `wake` is set when an import was started."""
 
-    def __init__(self, core: Core, commands: Commands, processes_count: int) -> None:
+    def __init__(self, core: Core, commands: Commands, index_key: bytes, processes_count: int) -> None:
         self._core = core
+        self._index_key = index_key
         self._database = core.database
         self._commands = commands
         self._vault = core.vault
@@ -88,7 +89,9 @@ class ImportWorker:
                 if now - tidied_at > TIDY_SECONDS:
                     await self._tidy()
                     tidied_at = now
-                self.wake.clear()
+                if self.wake.is_set():
+                    self.wake.clear()
+                    await self._tidy()
                 if await self._waiting() and (lease := await leases.acquire(self._database, LEASE, self._holder)):
                     await self._work(lease)
                     worked_at = time.monotonic()
@@ -142,7 +145,7 @@ class ImportWorker:
             )
             await self._finish(row, State.FAILED, error)
         self._failures.pop(row.import_id, None)
-        await self._tidy()
+        self.wake.set()  # its parts are needed no more
 
     async def _job(self, row: ImportRow, lease: Lease) -> _Job:
         async with self._database.connection() as connection:
@@ -159,24 +162,26 @@ class ImportWorker:
 
     async def _run(self, job: _Job) -> None:
         """Every row from where the import is to its end."""
-        waiting: deque[tuple[asyncio.Task[list[Ready | Refused]], Chunk, Place]] = deque()
-        rows_read_count = job.row.rows_read_count
+        waiting: deque[tuple[asyncio.Task[list[Ready | Refused]], Place]] = deque()
+        rows_read_count, is_new = job.row.rows_read_count, job.row.rows_read_count == 0
         try:
-            async for reading, chunk, place in self._chunks(job):
-                waiting.append((asyncio.create_task(self._preparers.prepare(reading, chunk)), chunk, place))
+            async for reading, read, place in self._chunks(job):
+                keys = await self._vault.new(job.source.institution_id, len(read.rows)) if is_new else []
+                chunk = replace(read, new_keys=keys)
+                waiting.append((asyncio.create_task(self._preparers.prepare(reading, chunk)), place))
                 if len(waiting) > CHUNKS_AHEAD_MAX:
-                    rows_read_count = await self._take(job, rows_read_count, *waiting.popleft())
+                    counts = await self._take(job, rows_read_count, *waiting.popleft())
+                    rows_read_count += counts.total
+                    is_new = 2 * counts.created > counts.total
             while waiting:
-                rows_read_count = await self._take(job, rows_read_count, *waiting.popleft())
+                rows_read_count += (await self._take(job, rows_read_count, *waiting.popleft())).total
         finally:
-            for task, _, _ in waiting:
+            for task, _ in waiting:
                 task.cancel()
-            await asyncio.gather(*(task for task, _, _ in waiting), return_exceptions=True)
+            await asyncio.gather(*(task for task, _ in waiting), return_exceptions=True)
 
-    async def _take(
-        self, job: _Job, rows_read_count: int, task: "asyncio.Task[list[Ready | Refused]]", chunk: Chunk, place: Place
-    ) -> int:
-        """Ingests a prepared chunk and moves the import on, in one transaction; answers how many rows are read now."""
+    async def _take(self, job: _Job, rows_read_count: int, task: "asyncio.Task[list[Ready | Refused]]", place: Place) -> Counts:
+        """Ingests a prepared chunk and moves the import on, in one transaction; answers what became of the rows."""
         prepared = await task
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
@@ -187,7 +192,7 @@ class ImportWorker:
                     )
                     if not advanced or not await leases.renew(unit.connection, job.lease):
                         raise Stopped
-                return rows_read_count + counts.total
+                return counts
             except RETRYABLE_ERRORS:
                 if attempt == ATTEMPTS_MAX:
                     raise
@@ -196,20 +201,16 @@ class ImportWorker:
     async def _ingest(self, unit: UnitOfWork, job: _Job, prepared: Sequence[Ready | Refused]) -> Counts:
         counts, rejections = Counts(), []
         ready = [item for item in prepared if isinstance(item, Ready)]
-        records = [pb.SourceRecord.FromString(item.record) for item in ready]
-        accepted = await prepare_all(unit.now, self._index, [(job.source, record) for record in records])
-        results = await take(unit, self._core, records, accepted)
-        for item, record, result in zip(ready, records, results, strict=True):
-            counts.add(Outcome(result.outcome))
-            if result.outcome == pb.INGEST_OUTCOME_REJECTED:
-                error = result.error
-                refused = Refused(
-                    item.row_number, item.line_number, record.source_record_key, error.field, error.reason, error.description
-                )
+        taken = await ingest.take(unit, self._core, [one.item for one in ready])
+        for one, outcome in zip(ready, taken, strict=True):
+            if isinstance(outcome, Rejected):
+                key = pb.SourceRecord.FromString(one.item.payload).source_record_key
+                refused = Refused(one.row_number, one.line_number, key, outcome.field, outcome.reason, outcome.description)
                 rejections.append(self._rejection(job, refused))
-        for refused in (item for item in prepared if isinstance(item, Refused)):
-            counts.add(Outcome.REJECTED)
-            rejections.append(self._rejection(job, refused))
+            else:
+                counts.add(outcome.outcome)
+        rejections += [self._rejection(job, item) for item in prepared if isinstance(item, Refused)]
+        counts.rejected += len(rejections)
         if rejections:
             await store.insert_rejections(unit.connection, job.row.import_id, job.source.number, rejections)
         return counts
@@ -246,7 +247,8 @@ class ImportWorker:
             fields = header(first, row.encoding, row.delimiter, mapped)
         if row.offset_bytes:
             place = Place(row.offset_bytes, row.line_number)
-        reading = Reading(RowReader(row.format, codec, row.delimiter, fields, mapped), defaults)
+        reader = RowReader(row.format, codec, row.delimiter, fields, mapped)
+        reading = Reading(reader, defaults, job.source, self._index_key)
         await self._begin(row, None)
         async for chunk, after in self._text_chunks(job, place, delimiter):
             yield reading, chunk, after
@@ -304,7 +306,7 @@ class ImportWorker:
             sizes = await store.part_sizes(connection, job.row.import_id)
         file = await asyncio.to_thread(ParquetRows, PartsFile(sizes, part), mapped)
         await self._begin(job.row, file.rows_count)
-        reading = Reading(RowReader(Format.PARQUET, "", "", file.fields, {}), defaults)
+        reading = Reading(RowReader(Format.PARQUET, "", "", file.fields, {}), defaults, job.source, self._index_key)
         batches = file.batches(job.row.rows_read_count, CHUNK_ROWS_MAX)
         row_number = job.row.rows_read_count + 1
         while rows := await asyncio.to_thread(next, batches, None):

@@ -62,7 +62,7 @@ async def build(settings: Settings) -> Application:
     match_jobs = MatchWorker(database, settings)
     core = Core(database, viewers, index, vault, models, Policies(), AuditTrail(settings.root_key))
     erasures = Sweep(commands, core)
-    imports = ImportWorker(core, commands, settings.import_processes)
+    imports = ImportWorker(core, commands, settings.index_key, settings.import_processes)
     return Application(
         name="customer",
         settings=settings,
