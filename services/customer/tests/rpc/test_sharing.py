@@ -194,8 +194,8 @@ async def test_nothing_is_seen_that_was_not_stated_or_shared(master):
     institutions = ["bank", "insurer", "hospital"]
     await master.create("hospital", "wards")
     sources = {"bank": master.core, "insurer": POLICIES, "hospital": "institutions/hospital/sourceSystems/wards"}
-    stated = {institution: set() for institution in institutions}
-    live = {}
+    stated: dict[str, set[tuple[str, str]]] = {institution: set() for institution in institutions}
+    live: dict[str, tuple[str, str, list[str]]] = {}
     for place, institution in enumerate(institutions):
         phone = f"+42060112345{place}"
         customer = (await master.ingest("k", sources[institution], **ADA, phone=phone, email=f"{institution}@x.example", occupation=f"at {institution}")).customer  # fmt: skip # noqa: E501
