@@ -77,7 +77,7 @@ async def build(settings: Settings) -> Application:
             (add_ReviewServiceServicer_to_server, ReviewServicer(core, commands)),
             (add_RelationshipServiceServicer_to_server, RelationshipServicer(core, commands)),
             (add_StaffServiceServicer_to_server, StaffServicer(core, commands)),
-            (add_MatchModelServiceServicer_to_server, MatchModelServicer(database, commands, models, match_jobs)),
+            (add_MatchModelServiceServicer_to_server, MatchModelServicer(core, commands, models, match_jobs)),
             (add_SharingConsentServiceServicer_to_server, SharingConsentServicer(core, commands)),
             (add_PrivacyServiceServicer_to_server, PrivacyServicer(core, commands)),
             (add_AuditServiceServicer_to_server, AuditServicer(core)),

@@ -12,6 +12,7 @@ from concord.customer.v1 import kyc_service_pb2 as pb
 from concord.customer.v1.kyc_service_pb2_grpc import KycServiceServicer
 from customer import kyc, kyc_standard, published
 from customer.core import Core
+from customer.domain.audit import Action
 from customer.domain.intake import Rejected, day
 from customer.domain.kyc import (
     CaseState,
@@ -196,7 +197,16 @@ class KycServicer(KycServiceServicer):
             decided = await store.get_case(unit.connection, case_id)
             version = await store.link_version(unit.connection, case["record_id"])
             unit.publish(published.kyc_decided(decided, version, unit.epoch))
-            return await self._answer(unit, case_id)
+            answer = await self._answer(unit, case_id)
+            await self._core.audit.append(
+                unit,
+                Action.KYC,
+                customers=[decided["customer_id"]] if decided else (),
+                records=[case["record_id"]],
+                reason_code="APPROVED" if request.approve else "REFUSED",
+                resource=request.name,
+            )
+            return answer
 
         return await self._commands.run(request, handler)
 

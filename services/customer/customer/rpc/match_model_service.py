@@ -5,13 +5,15 @@ from typing import Any
 from uuid import UUID
 
 from chassis import clock, pages
-from chassis.database import Connection, Database
+from chassis.database import Connection
 from chassis.errors import FailedPrecondition, InvalidArgument, NotFound
 from chassis.ids import new_id, resource_id
 from chassis.unit_of_work import Commands, UnitOfWork
 from concord.customer.v1 import match_model_service_pb2 as pb
 from concord.customer.v1.match_model_service_pb2_grpc import MatchModelServiceServicer
 from customer import match_messages
+from customer.core import Core
+from customer.domain.audit import Action
 from customer.domain.match_jobs import ModelState
 from customer.domain.match_model import Model, ModelInvalid, default_model
 from customer.match_jobs import MatchWorker
@@ -26,8 +28,9 @@ RECORDS_COUNT = 100_000
 class MatchModelServicer(MatchModelServiceServicer):
     """Translates; the work is in `match_jobs`."""
 
-    def __init__(self, database: Database, commands: Commands, models: MatchModels, worker: MatchWorker) -> None:
-        self._database = database
+    def __init__(self, core: Core, commands: Commands, models: MatchModels, worker: MatchWorker) -> None:
+        self._database = core.database
+        self._audit = core.audit
         self._commands = commands
         self._models = models
         self._worker = worker
@@ -95,6 +98,7 @@ class MatchModelServicer(MatchModelServiceServicer):
             if row.created_by == unit.principal.subject:
                 raise FailedPrecondition("SECOND_PERSON_NEEDED", f"somebody else than its creator must activate {request.name}")
             await store.activate(unit.connection, version, unit.principal.subject, _effective_time(wanted, unit.now))
+            await self._audit.append(unit, Action.MATCH_MODEL, resource=request.name)
             return await self._read(unit.connection, version, unit.now)
 
         answer = await self._commands.run(request, handler)
