@@ -96,6 +96,7 @@ class World:
     third: str = "x"
     consent: str = "x"
     restriction: str = "x"
+    bulk_import: str = "x"
 
     def token(self, kind: str, institution: str | None, *scopes: str) -> str:
         """A token of any shape."""
@@ -179,6 +180,14 @@ class World:
             "IntakeService.LookupRecords": (f"{source}/records:lookup", {"sourceRecordKeys": ["c-1"]}),
             "IntakeService.BatchUpsertHoldings": (f"{source}/holdings:batchUpsert", {"sourceHoldings": [holding]}),
             "IntakeService.RecordActivities": ("activities:record", {"activities": [activity]}),
+            "ImportService.CreateImport": (f"{source}/imports", {"format": "IMPORT_FORMAT_CSV"}),
+            "ImportService.UploadImportPart": (f"{self.bulk_import}:uploadPart", {"partNumber": 1, "content": "Ym8="}),
+            "ImportService.StartImport": (f"{self.bulk_import}:start", {"partsCount": 1}),
+            "ImportService.GetImport": (self.bulk_import, None),
+            "ImportService.ListImports": (f"{source}/imports", None),
+            "ImportService.CancelImport": (f"{self.bulk_import}:cancel", {}),
+            "ImportService.ListImportRejections": (f"{self.bulk_import}/rejections", None),
+            "ImportService.DownloadImportRejections": (f"{self.bulk_import}/rejections:download", None),
             "CustomerService.GetCustomer": (self.customer, None),
             "CustomerService.ListHoldings": (f"{self.customer}/holdings", None),
             "RecordService.ListRecords": (f"{self.customer}/records", None),
@@ -344,10 +353,12 @@ async def world(platform: Platform) -> AsyncIterator[World]:
         consent = (await gateway.post(f"/v1/{customer}/sharingConsents", staff, CONSENT))["name"]
         body = {"reasonCode": "MATRIX"}
         restriction = (await gateway.post(f"/v1/{third['customer']}:restrict", staff, body))["name"]
+        body = {"format": "IMPORT_FORMAT_CSV"}
+        bulk_import = (await gateway.post(f"/v1/{source}/imports", channel, body))["name"]
         yield World(
             platform, gateway, bank, shop, stranger, customer, account, campaign, operation, message, program,
             other["customer"], other["record"], rejection, review_item, relationship, third["customer"],
-            consent, restriction,
+            consent, restriction, bulk_import,
         )  # fmt: skip
 
 

@@ -62,7 +62,11 @@ class TopLevel(Plugged):
 class Loaders(Plugged):
     """One module for each kind of real data."""
 
-    modules = {"berka": "concord_local.berka", "screening": "concord_local.screening_lists"}  # noqa: RUF012
+    modules = {  # noqa: RUF012
+        "berka": "concord_local.berka",
+        "customers": "concord_local.customers",
+        "screening": "concord_local.screening_lists",
+    }
 
 
 @click.group(cls=TopLevel, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
