@@ -1,6 +1,6 @@
 """Bulk imports of the customer master in a process of its own: the service's worker with its processes, without sockets.
 
-Told by lines of JSON which file to load. It uploads through the servicer, starts the import, and watches memory until it has ended.
+Told by lines of JSON which file to load. It uploads through the servicer, starts the import, and watches memory until the end.
 """
 
 import asyncio

@@ -120,10 +120,11 @@ def _chinese(key: str, chance: random.Random, home: random.Random) -> Row:
     street += f"{home.randrange(1, 30)}单元{home.randrange(101, 2500)}室"
     host = chance.choice(("qq.com", "163.com", "sina.com", "gmail.com"))
     return (
-        key, family, given, family + given, born.isoformat(), "female" if female else "male", number, "CN" if number else "", "", "",
-        _phone(chance, *COUNTRIES["CN"][:2]),
+        key, family, given, family + given, born.isoformat(), "female" if female else "male", number, "CN" if number else "",
+        "", "", _phone(chance, *COUNTRIES["CN"][:2]),
         f"{_pinyin(family, given)}{chance.randrange(10_000)}@{host}" if chance.random() < 0.6 else "",
-        street, cities[place][:-6], "", f"{cities[place][-6:-3]}{home.choice('0123')}00", "CN", "zh-CN", chance.choice(OCCUPATIONS),
+        street, cities[place][:-6], "", f"{cities[place][-6:-3]}{home.choice('0123')}00", "CN", "zh-CN",
+        chance.choice(OCCUPATIONS),
     )  # fmt: skip
 
 
