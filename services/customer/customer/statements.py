@@ -23,7 +23,7 @@ def view(member: Member) -> RecordView:
     party = member.party
     return RecordView(
         member.record_id, member.source_system, member.observe_time, member.ranks, statements(party), member.pins,
-        verifications(party) if party.verifications else {}, member.shared,
+        verifications(party) if party.verifications else {}, member.shared_attributes,
     )  # fmt: skip
 
 
