@@ -12,7 +12,8 @@ import asyncpg
 from chassis.database import Connection
 from chassis.ids import new_id
 from chassis.unit_of_work import Commands, UnitOfWork
-from concord.customer.v1.party_pb2 import Party, PartyKind
+from concord.customer.v1.attribute_pb2 import PartyKind
+from concord.customer.v1.party_pb2 import Party
 from customer import kyc_standard, screening
 from customer.core import Core
 from customer.domain.identity_documents import is_birth_date

@@ -11,8 +11,9 @@ from datetime import date
 from typing import Protocol
 
 from chassis.database import Connection
-from concord.customer.v1.party_pb2 import Party, PartyKind, PartyName
-from customer import messages
+from concord.customer.v1.attribute_pb2 import PartyKind
+from concord.customer.v1.party_pb2 import Party, PartyName
+from customer import standards
 from customer.domain import names
 from customer.domain.blind_index import BlindIndex
 from customer.domain.identity_documents import is_birth_date
@@ -58,7 +59,7 @@ def forms_of(names_: Iterable[PartyName]) -> dict[Form, frozenset[str]]:
             found[Form.PINYIN] |= {comparable(name.pinyin_name), "".join(name.pinyin_name.split())}
         parts = f"{name.given_name} {name.family_name}".strip()
         for text in (name.full_name, name.latin_name, parts, *name.aliases):
-            folded = names.folded(text)
+            folded = " ".join(names.words(text))
             if folded and not _has_han(folded):
                 found[Form.LATIN] |= {comparable(folded), "".join(folded.split())}
     return {form: frozenset(values) for form, values in found.items() if values}
@@ -84,7 +85,7 @@ def subject_of(parties: Sequence[Party], today: date) -> Screened:
 
 def entry_forms(listed_names: Sequence[str]) -> str:
     """The names of an entry in the forms that are compared, as JSON."""
-    standard = [messages.standardised(Party(party_name=PartyName(full_name=name)), "").party_name for name in listed_names]
+    standard = [standards.standardised(Party(party_name=PartyName(full_name=name)), "").party_name for name in listed_names]
     return json.dumps({form: sorted(values) for form, values in forms_of(standard).items()}, ensure_ascii=False)
 
 
