@@ -97,6 +97,10 @@ class World:
     consent: str = "x"
     restriction: str = "x"
     bulk_import: str = "x"
+    kyc_case: str = "x"
+    kyc_hit: str = "x"
+    listed: str = "x"
+    listed_record: str = "x"
 
     def token(self, kind: str, institution: str | None, *scopes: str) -> str:
         """A token of any shape."""
@@ -233,6 +237,30 @@ class World:
             "LinkService.WithdrawMatchRejection": (f"{self.rejection}:withdraw", {}),
             "LinkService.ListMatchRejections": (f"{self.customer}/matchRejections", None),
             "LinkService.ListMerges": (f"{self.customer}/merges", None),
+            "KycService.OpenKycCase": (f"{self.customer}/kycCases", {}),
+            "KycService.GetKycCase": (self.kyc_case, None),
+            "KycService.RecordKycEvidence": (
+                f"{self.kyc_case}:recordEvidence",
+                {"stepId": "purpose", "evidence": {"result": "KYC_STEP_RESULT_PASSED"}},
+            ),
+            "KycService.ScreenKycCase": (f"{self.kyc_case}:screen", {}),
+            "KycService.DisposeScreeningHit": (
+                f"{self.kyc_hit}:dispose",
+                {"disposition": "HIT_DISPOSITION_FALSE_POSITIVE", "reason": "matrix"},
+            ),
+            "KycService.SubmitKycCase": (f"{self.kyc_case}:submit", {}),
+            "KycService.DecideKycCase": (f"{self.kyc_case}:decide", {"approve": False, "reason": "matrix", "etag": "x"}),
+            "KycService.CancelKycCase": (f"{self.kyc_case}:cancel", {}),
+            "SurvivorshipService.PinValue": (
+                f"{self.listed}:pinValue",
+                {"attribute": "ATTRIBUTE_NAME", "record": self.listed_record, "reason": "matrix"},
+            ),
+            "SurvivorshipService.UnpinValue": (
+                f"{self.listed}:unpinValue",
+                {"attribute": "ATTRIBUTE_NAME", "reason": "matrix"},
+            ),
+            "SurvivorshipService.ListPins": (f"{self.listed}/pins", None),
+            "QualityService.GetQuality": (f"{self.listed}/quality", None),
             "SharingConsentService.GrantSharingConsent": (f"{self.customer}/sharingConsents", CONSENT),
             "SharingConsentService.RevokeSharingConsent": (f"{self.consent}:revoke", why),
             "SharingConsentService.ListSharingConsents": (f"{self.customer}/sharingConsents", None),
@@ -355,11 +383,29 @@ async def world(platform: Platform) -> AsyncIterator[World]:
         restriction = (await gateway.post(f"/v1/{third['customer']}:restrict", staff, body))["name"]
         body = {"format": "IMPORT_FORMAT_CSV"}
         bulk_import = (await gateway.post(f"/v1/{source}/imports", channel, body))["name"]
+        kyc = await screened(gateway, bank, mark)
         yield World(
             platform, gateway, bank, shop, stranger, customer, account, campaign, operation, message, program,
             other["customer"], other["record"], rejection, review_item, relationship, third["customer"],
-            consent, restriction, bulk_import,
+            consent, restriction, bulk_import, *kyc,
         )  # fmt: skip
+
+
+async def screened(gateway: Gateway, bank: str, mark: str) -> tuple[str, str, str, str]:
+    """A KYC case of the bank, with a hit; whose it is, and the record."""
+    operator, staff = gateway.token("operator"), gateway.token("staff", bank)
+    name = f"Listed {mark}"
+    versions = f"/v1/screeningLists/matrix-{mark}/versions"
+    await gateway.post(versions, operator, {"version": "1", "topic": "SCREENING_TOPIC_ADVERSE"})
+    await gateway.post(f"{versions}/1:addEntries", operator, {"entries": [{"entryId": "1", "names": [name]}]})
+    await gateway.post(f"{versions}/1:activate", operator, {})
+    source = f"/v1/institutions/{bank}/sourceSystems/core/records:ingest"
+    person = record("c-listed", "2026-01-01T00:00:00Z", partyName={"fullName": name})
+    listed = await gateway.post(source, gateway.token("channel", bank), person)
+    customer = listed["customer"]
+    case = (await gateway.post(f"/v1/{customer}/kycCases", staff, {}))["name"]
+    hits = (await gateway.post(f"/v1/{case}:screen", staff, {}))["hits"]
+    return case, hits[0]["name"], customer, listed["record"]
 
 
 def test_every_method_with_an_object_check_has_a_row() -> None:
