@@ -65,9 +65,9 @@ class Changes:
         for customer_id, members in zip(rows, found, strict=True):
             self.members[customer_id] = {member.record_id: member for member in members}
 
-    def new_customer(self) -> UUID:
-        """A customer that is written when it is touched."""
-        customer_id = new_id()
+    def new_customer(self, customer_id: UUID | None = None) -> UUID:
+        """A customer that is written when it is touched; with an id that was made before, if given."""
+        customer_id = customer_id or new_id()
         self.rows[customer_id] = CustomerRow(customer_id, 0, self.now, self.now)
         self.members[customer_id] = {}
         return customer_id

@@ -40,9 +40,7 @@ def new_items(index: BlindIndex, believed: Mapping[Attribute, Sequence[Believed]
         if not best.valid:
             for reason in best.candidate.stated.failed or ("INVALID",):
                 failed.setdefault(best.record.record_id, []).append((attribute, f"{attribute.name.lower()}:{reason}", best))
-        elif attribute is Attribute.BIRTH_DATE or (
-            attribute is Attribute.IDENTIFIER and best.value.scheme in PERMANENT_SCHEMES
-        ):
+        elif attribute is Attribute.BIRTH_DATE or (attribute is Attribute.IDENTIFIER and best.value.scheme in PERMANENT_SCHEMES):
             _add_conflict(index, conflicts, attribute, values)
     items = list(conflicts.values())
     for record_id, found in failed.items():

@@ -23,6 +23,7 @@ from customer.domain.import_reading import RowReader
 from customer.domain.intake import Rejected
 from customer.domain.row_splitter import Row
 from customer.import_parties import Defaults, source_record
+from customer.lone import LoneMaker, Moment
 from customer.prepare import Prepared, prepare, seal
 from customer.store.institutions import SourceSystem
 from customer.store.vault import DataKey
@@ -37,12 +38,14 @@ _PROGRAM = "from customer.import_preparer import main; main()"
 class Chunk:
     """Rows that follow one another in a file.
 
-    `new_keys`: an id and a data key for each row, when most rows are expected to be new records; otherwise empty.
+    When most rows are expected to be new records, `new_keys` has an id and a data key for each, and `moment` says when and under
+    what rules their customers are prepared.
     """
 
     first_row_number: int
     rows: Sequence[Row | Sequence[Any]]
     new_keys: Sequence[tuple[UUID, DataKey]] = ()
+    moment: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +79,22 @@ class Reading:
     index_key: bytes = field(repr=False)
 
 
-_index = functools.lru_cache(1)(BlindIndex)
+@functools.lru_cache(1)
+def _tools(index_key: bytes) -> tuple[BlindIndex, LoneMaker]:
+    index = BlindIndex(index_key)
+    return index, LoneMaker(index)
 
 
 def prepare_rows(reading: Reading, chunk: Chunk, now: datetime) -> list[Ready | Refused]:
     """One result for each row, in order. Pure."""
-    index = _index(reading.index_key)
     keys: Sequence[tuple[UUID, DataKey] | None] = chunk.new_keys or [None] * len(chunk.rows)
     numbered = zip(count(chunk.first_row_number), chunk.rows, keys, strict=False)
-    return [_prepared(reading, index, now, number, row, key) for number, row, key in numbered]
+    return [_prepared(reading, chunk.moment, now, number, row, key) for number, row, key in numbered]
 
 
 def _prepared(
     reading: Reading,
-    index: BlindIndex,
+    moment: Moment | None,
     now: datetime,
     row_number: int,
     row: Row | Sequence[Any],
@@ -97,6 +102,7 @@ def _prepared(
 ) -> Ready | Refused:
     line_number = row.line_number if isinstance(row, Row) else 0
     texts: dict[str, str] = {}
+    index, maker = _tools(reading.index_key)
     try:
         texts = reading.reader.texts(row)
         item = prepare(now, index, reading.source, source_record(texts, reading.defaults))
@@ -106,6 +112,8 @@ def _prepared(
     if key is not None:
         record_id, data_key = key
         item = replace(item, record_id=record_id, sealed=seal(item, data_key, record_id, 1))
+        if moment is not None and (lone := maker.make(item, moment)) is not None:
+            item = replace(item, payload=b"", party=b"", lookup_keys=(), sealed=None, lone=lone)
     return Ready(row_number, line_number, item)
 
 

@@ -28,6 +28,7 @@ from customer.domain.row_splitter import Place, Row, RowSplitter
 from customer.import_parquet import ParquetRows, PartsFile
 from customer.import_parties import Defaults
 from customer.import_preparer import Chunk, PreparerDied, Preparers, Reading, Ready, Refused
+from customer.lone import Moment
 from customer.store import imports as store
 from customer.store import institutions as institution_store
 from customer.store.imports import ImportRow, Rejection
@@ -166,8 +167,7 @@ class ImportWorker:
         rows_read_count, is_new = job.row.rows_read_count, job.row.rows_read_count == 0
         try:
             async for reading, read, place in self._chunks(job):
-                keys = await self._vault.new(job.source.institution_id, len(read.rows)) if is_new else []
-                chunk = replace(read, new_keys=keys)
+                chunk = await self._with_keys(job, read) if is_new else read
                 waiting.append((asyncio.create_task(self._preparers.prepare(reading, chunk)), place))
                 if len(waiting) > CHUNKS_AHEAD_MAX:
                     counts = await self._take(job, rows_read_count, *waiting.popleft())
@@ -179,6 +179,15 @@ class ImportWorker:
             for task, _ in waiting:
                 task.cancel()
             await asyncio.gather(*(task for task, _ in waiting), return_exceptions=True)
+
+    async def _with_keys(self, job: _Job, chunk: Chunk) -> Chunk:
+        """A chunk whose rows are expected to be new: they are sealed, and their customers made, before they are decided on."""
+        now = clock.now()
+        async with self._database.connection() as connection:
+            policy = await self._core.policies.at(connection, now)
+        keys = await self._vault.new(job.source.institution_id, len(chunk.rows))
+        moment = Moment(now, self._database.epoch, policy, self._core.models.current().version)
+        return replace(chunk, new_keys=keys, moment=moment)
 
     async def _take(self, job: _Job, rows_read_count: int, task: "asyncio.Task[list[Ready | Refused]]", place: Place) -> Counts:
         """Ingests a prepared chunk and moves the import on, in one transaction; answers what became of the rows."""
@@ -204,7 +213,8 @@ class ImportWorker:
         taken = await ingest.take(unit, self._core, [one.item for one in ready])
         for one, outcome in zip(ready, taken, strict=True):
             if isinstance(outcome, Rejected):
-                key = pb.SourceRecord.FromString(one.item.payload).source_record_key
+                whole = one.item.lone.prepared() if one.item.lone else one.item
+                key = pb.SourceRecord.FromString(whole.payload).source_record_key
                 refused = Refused(one.row_number, one.line_number, key, outcome.field, outcome.reason, outcome.description)
                 rejections.append(self._rejection(job, refused))
             else:

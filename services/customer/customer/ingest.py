@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import cast
 from uuid import UUID
 
 from chassis.unit_of_work import UnitOfWork
@@ -13,9 +14,10 @@ from customer.changes import Changes
 from customer.core import Core
 from customer.domain.intake import Rejected, outcome_of_state
 from customer.domain.vocabulary import LinkOrigin, Outcome, ResolutionReason
+from customer.lone import Lone, together
 from customer.prepare import Prepared, seal
 from customer.resolving import Resolver
-from customer.store import matches, rejections, reviews, states
+from customer.store import copies, matches, rejections, reviews, states
 from customer.store import records as record_store
 from customer.store.record_writes import Content, RacedError, Sighting, State
 from customer.store.records import Found, Member
@@ -57,11 +59,17 @@ async def take(unit: UnitOfWork, core: Core, items: Sequence[Prepared]) -> list[
     batch = _Batch(unit, core)
     if news:
         await batch.load([item for item in items if item.key in news], found, said)
-    taken: list[tuple[Outcome, Member | Found, ResolutionReason]] = []
+    taken: list[tuple[Outcome, Member | Found | Alone, ResolutionReason]] = []
     for place, item in enumerate(items):
         if place % TAKEN_AT_ONCE_MAX == TAKEN_AT_ONCE_MAX - 1:
             await asyncio.sleep(0)
-        taken.append(batch.take(item) if item.key in news else _unchanged(item, found[item.key]))
+        if item.key not in news:
+            taken.append(_unchanged(item, found[item.key]))
+        elif batch.leaves_alone(item):
+            lone = cast(Lone, item.lone)
+            taken.append((Outcome.CREATED, Alone(cast(UUID, item.record_id), lone.customer_id), ResolutionReason.NEW_CUSTOMER))
+        else:
+            taken.append(batch.take(item.lone.prepared() if item.lone else item))
     if news:
         await batch.write()
     return [
@@ -101,6 +109,14 @@ def _unchanged(item: Prepared, known: Found) -> tuple[Outcome, Found, Resolution
     return outcome, known, ResolutionReason.SOURCE_KEY
 
 
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A new record of a new customer, prepared whole."""
+
+    record_id: UUID
+    customer_id: UUID
+
+
 class _Batch:
     """What a batch knows and changes. Decisions follow one another in memory, then everything is written at once."""
 
@@ -113,11 +129,15 @@ class _Batch:
         self.keys: dict[UUID, DataKey] = {}
         self.new_keys: dict[str, list[tuple[UUID, DataKey]]] = {}
         self.said: dict[UUID, _Said] = {}
+        self.holders = Holders()
+        self.alone: dict[UUID, Prepared] = {}
+        self.alone_by_key: dict[_Key, UUID] = {}
+        self.policy_version = 0
 
     async def load(self, items: Sequence[Prepared], found: dict[_Key, Found], said: Mapping[UUID, Collection[Statement]]) -> None:
         """Locks what these items may touch, and reads the records of every customer that they may belong to."""
         connection = self.unit.connection
-        holders = Holders()
+        holders = self.holders
         decided = [item for item in items if item.key not in found or item.content_hash != found[item.key].content_hash]
         blocking_keys = {key for item in decided for key in item.blocking_keys}
         if blocking_keys:
@@ -141,12 +161,13 @@ class _Batch:
         await self._take_keys(items)
         rejected = await rejections.rejected_with(connection, list(by_id)) if by_id else {}
         population = await matches.population(connection) if by_id else 0
+        self.policy_version = (await self.core.policies.at(connection, self.unit.now)).version
         self.resolver = Resolver(self.changes, self.core.models.current(), holders, by_id, rejected, population)
 
     async def _take_keys(self, items: Sequence[Prepared]) -> None:
         wanted: dict[str, set[_Key]] = {}
         for item in items:
-            if item.key not in self.records and item.sealed is None:
+            if item.key not in self.records and item.record_id is None:
                 wanted.setdefault(item.source.institution_id, set()).add(item.key)
         for institution_id, keys in wanted.items():
             self.new_keys[institution_id] = await self.core.vault.new(institution_id, len(keys))
@@ -155,8 +176,35 @@ class _Batch:
         if known or brought:
             self.keys = await self.core.vault.keys([*known, *brought])
 
+    def leaves_alone(self, item: Prepared) -> bool:
+        """Whether an item is a new record near to nobody, prepared whole: then nothing more is to be decided about it now."""
+        lone = item.lone
+        if lone is None or item.record_id is None or item.key in self.records or item.key in self.alone_by_key:
+            return False
+        if (lone.policy_version, lone.model_version) != (self.policy_version, self.resolver.model_version):
+            return False  # they were replaced since it was prepared
+        if self.holders.of(item.blocking_keys):
+            return False
+        self.alone[item.record_id] = item
+        self.alone_by_key[item.key] = item.record_id
+        self.holders.add(item.blocking_keys, item.record_id)
+        return True
+
+    def _meet(self, item: Prepared) -> None:
+        """Records that were left alone and are near to this one join what is decided in memory."""
+        near = {found for found in self.holders.of(item.blocking_keys) if found in self.alone}
+        if item.key in self.alone_by_key:
+            near.add(self.alone_by_key[item.key])
+        for record_id in sorted(near & self.alone.keys()):
+            lone = cast(Lone, self.alone.pop(record_id).lone)
+            whole = lone.prepared()
+            member, content = self._new(whole)
+            self.resolver.add_alone(member, content, lone.customer_id)
+
     def take(self, item: Prepared) -> tuple[Outcome, Member, ResolutionReason]:
         """Decides about one item: what becomes of it, its record, and why that belongs to its customer."""
+        if self.alone:
+            self._meet(item)
         member = self.records.get(item.key)
         if member is None:
             return self._create(item)
@@ -173,6 +221,10 @@ class _Batch:
         return outcome, member, reason
 
     def _create(self, item: Prepared) -> tuple[Outcome, Member, ResolutionReason]:
+        member, content = self._new(item)
+        return Outcome.CREATED, member, self.resolver.resolve(member, content)
+
+    def _new(self, item: Prepared) -> tuple[Member, Content]:
         source, now = item.source, self.changes.now
         if item.sealed is not None and item.record_id is not None:
             record_id, sealed = item.record_id, item.sealed
@@ -191,7 +243,7 @@ class _Batch:
         )
         self.records[item.key] = member
         self.said[record_id] = {(item.content_hash, item.observe_time): 1}
-        return Outcome.CREATED, member, self.resolver.resolve(member, content)
+        return member, content
 
     def _state(self, member: Member, item: Prepared) -> None:
         """The record's present state is another one."""
@@ -233,5 +285,7 @@ class _Batch:
     async def write(self) -> None:
         """Writes and publishes what changed, and asks stewards what the platform must not decide."""
         await self.changes.write()
+        for table, rows in together([cast(Lone, item.lone) for item in self.alone.values()]).items():
+            await copies.copy(self.unit.connection, table, rows)
         if self.resolver.questions:
             await reviews.open_items(self.unit.connection, self.resolver.questions, self.changes.now)

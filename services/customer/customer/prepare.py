@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from concord.customer.v1 import intake_service_pb2 as pb
@@ -14,6 +15,9 @@ from customer.standards import canonical, standardised
 from customer.store.institutions import SourceSystem
 from customer.store.records import PRESENT_PARTY, STATED_PARTY, STATED_PAYLOAD
 from customer.store.vault import DataKey, bound_to
+
+if TYPE_CHECKING:
+    from customer.lone import Lone
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,8 @@ class Prepared:
         party: standardised, serialised.
         blocking_keys: the strongest first.
         record_id: with `sealed` for its first state: to be used if the record turns out to be new.
+        lone: what it brings if it turns out to be new and near to nobody; `payload`, `party`, `lookup_keys` and `sealed` are
+            in there then, and empty here.
     """
 
     source: SourceSystem
@@ -45,6 +51,7 @@ class Prepared:
     lookup_keys: tuple[int, ...]
     record_id: UUID | None = None
     sealed: Sealed | None = None
+    lone: "Lone | None" = None
 
     @property
     def key(self) -> tuple[int, bytes]:

@@ -2,7 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
+from typing import TypeAlias
+from uuid import UUID
 
+from chassis.database import Connection
 from chassis.unit_of_work import UnitOfWork
 from customer import published
 from customer.domain.golden import Golden, golden
@@ -18,7 +22,8 @@ from customer.survivorship_standard import quality_standard
 
 AT_ONCE_MAX = 25
 """Customers between which the event loop turns."""
-Changed = Sequence[tuple[CustomerRow, Sequence[Member]]]
+Changed: TypeAlias = Sequence[tuple[CustomerRow, Sequence[Member]]]
+Assessed: TypeAlias = Sequence[tuple[CustomerRow, Sequence[Member], Golden]]
 
 
 async def customers_changed(unit: UnitOfWork, policy: Policy, changed: Changed) -> list[Golden]:
@@ -39,34 +44,48 @@ async def customers_changed(unit: UnitOfWork, policy: Policy, changed: Changed) 
         believed = golden([view(member) for member in members], policy, unit.now)
         unit.publish(published.customer_changed(row, members, believed, unit.now, unit.epoch))
         assessed.append((row, members, believed))
-    await _publish_qualities(unit, assessed)
+    # A customer that this unit made has neither holdings nor a quality that was published.
+    await _publish_qualities(unit, assessed, [row.customer_id for row, _, _ in assessed if row.version > 1])
     return [believed for _, _, believed in assessed]
 
 
 async def qualities_changed(unit: UnitOfWork, policy: Policy, changed: Changed) -> None:
     """Publishes the quality of customers of whom only what they hold has changed. The caller has locked them."""
-    await _publish_qualities(
-        unit, [(row, members, golden([view(member) for member in members], policy, unit.now)) for row, members in changed]
-    )
+    assessed = [(row, members, golden([view(member) for member in members], policy, unit.now)) for row, members in changed]
+    await _publish_qualities(unit, assessed, [row.customer_id for row, _ in changed])
 
 
-async def _publish_qualities(unit: UnitOfWork, assessed: Sequence[tuple[CustomerRow, Sequence[Member], Golden]]) -> None:
-    connection, standard = unit.connection, quality_standard()
-    known_ids = [row.customer_id for row, _, _ in assessed if row.version > 1]  # a new customer has neither past nor holdings
-    holdings = await quality_store.holding_kinds(connection, known_ids, None, unit.now.date()) if known_ids else {}
+async def _publish_qualities(unit: UnitOfWork, assessed: Assessed, known_ids: Sequence[UUID]) -> None:
+    crossed = await crossings(unit.connection, assessed, known_ids, unit.now)
+    for customer_id, quality in crossed.items():
+        unit.publish(published.quality_changed(customer_id, quality, unit.epoch))
+    if crossed:
+        await quality_store.remember(unit.connection, list(crossed.items()))
+
+
+async def crossings(
+    connection: Connection, assessed: Assessed, known_ids: Sequence[UUID], instant: datetime
+) -> dict[UUID, Remembered]:
+    """The qualities that have entered another band since they were published, each as the next to publish.
+
+    Args:
+        connection: of the change.
+        assessed: customers with their members and what is believed of them.
+        known_ids: those that may have holdings, or a quality that was published.
+        instant: at which it is asked.
+    """
+    standard = quality_standard()
+    holdings = await quality_store.holding_kinds(connection, known_ids, None, instant.date()) if known_ids else {}
     before = await quality_store.remembered(connection, known_ids) if known_ids else {}
     matched = [member.record_id for _, members, _ in assessed for member in members if by_match(member)]
     weights = await quality_store.link_weights_bits(connection, matched) if matched else {}
-    crossed = []
+    crossed = {}
     for row, _, believed in assessed:
-        quality = assess(believed, holdings.get(row.customer_id, ()), weights, standard, unit.now)
+        quality = assess(believed, holdings.get(row.customer_id, ()), weights, standard, instant)
         former = before.get(row.customer_id, Remembered())
-        if _crosses(former, quality, standard):
-            next_one = Remembered(former.version + 1, quality.completeness_percent, quality.credibility_percent)
-            crossed.append((row.customer_id, next_one))
-            unit.publish(published.quality_changed(row.customer_id, next_one, unit.epoch))
-    if crossed:
-        await quality_store.remember(connection, crossed)
+        if crosses(former, quality, standard):
+            crossed[row.customer_id] = Remembered(former.version + 1, quality.completeness_percent, quality.credibility_percent)
+    return crossed
 
 
 def by_match(member: Member) -> bool:
@@ -74,7 +93,8 @@ def by_match(member: Member) -> bool:
     return member.resolution_reason == ResolutionReason.MATCH_WEIGHT
 
 
-def _crosses(former: Remembered, quality: Quality, standard: QualityStandard) -> bool:
+def crosses(former: Remembered, quality: Quality, standard: QualityStandard) -> bool:
+    """Whether a score has entered another band."""
     pairs = (
         (former.completeness_percent, quality.completeness_percent),
         (former.credibility_percent, quality.credibility_percent),

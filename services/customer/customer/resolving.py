@@ -40,6 +40,7 @@ class Resolver:
     ) -> None:
         self._changes = changes
         self._model = model
+        self.model_version = model.version
         self._holders = holders
         self._records = dict(records)
         self._rejected = rejected
@@ -61,6 +62,12 @@ class Resolver:
         if decision is not None:
             self._follow(member, decision)
         return why.reason
+
+    def add_alone(self, member: Member, content: Content, customer_id: UUID) -> None:
+        """Makes a customer for a new record that was decided to be near to nobody, and whose keys are known here already."""
+        member.customer_id = self._changes.new_customer(customer_id)
+        self._changes.add(member, content, Why(ResolutionReason.NEW_CUSTOMER, model_version=self._model.version))
+        self._records[member.record_id] = member
 
     def resolve_again(self, member: Member, party: Party, keys: Sequence[int]) -> ResolutionReason:
         """Gives a known record its new party, and moves it if what identifies it says so; returns why it is where it is then.

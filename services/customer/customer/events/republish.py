@@ -16,8 +16,10 @@ from customer.store import customers as customer_store
 from customer.store import holdings as holding_store
 from customer.store import institutions as institution_store
 from customer.store import portfolios as portfolio_store
+from customer.store import quality as quality_store
 from customer.store import records as record_store
 from customer.store.holdings import HolderRow
+from customer.store.quality import Remembered
 
 Page = tuple[list[Event], str | None]
 
@@ -50,6 +52,19 @@ def customer_republisher(core: Core) -> Republisher:
         return events, str(rows[-1].customer_id) if len(rows) == limit else None
 
     return Republisher("customers", pages)
+
+
+async def quality_pages(connection: Connection, cursor: str, limit: int) -> Page:
+    """Qualities as they were last published."""
+    rows = await quality_store.page(connection, cursor, limit)
+    epoch = await _epoch(connection)
+    events = [
+        published.quality_changed(
+            row["customer_id"], Remembered(row["version"], row["completeness_percent"], row["credibility_percent"]), epoch
+        )
+        for row in rows
+    ]
+    return events, str(rows[-1]["customer_id"]) if len(rows) == limit else None
 
 
 async def holding_pages(connection: Connection, cursor: str, limit: int) -> Page:
@@ -90,6 +105,7 @@ async def portfolio_pages(connection: Connection, cursor: str, limit: int) -> Pa
 
 REPUBLISHERS = [
     Republisher("institutions", institution_pages),
+    Republisher("qualities", quality_pages),
     Republisher("holdings", holding_pages),
     Republisher("activities", activity_pages),
     Republisher("portfolios", portfolio_pages),

@@ -116,7 +116,7 @@ class IntakeServicer(IntakeServiceServicer):
 
         async def handler(unit: UnitOfWork) -> pb.BatchUpsertHoldingsResponse:
             sources = await require_source_systems(unit.connection, unit.principal, [request.parent])
-            results = await upsert(unit, self._index, sources[request.parent], request.source_holdings)
+            results = await upsert(unit, self._core, sources[request.parent], request.source_holdings)
             return pb.BatchUpsertHoldingsResponse(results=results)
 
         return await self._commands.run(request, handler)

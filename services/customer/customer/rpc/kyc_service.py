@@ -100,7 +100,7 @@ class KycServicer(KycServiceServicer):
             checklist = {step.step_id: step for step in _checklist(standard, case)}
             if request.step_id not in checklist:
                 raise _invalid("step_id", "STEP_UNKNOWN", f"must be a step of this case: {', '.join(checklist)}")
-            if evidence.result == StepResult.WAIVED and not (checklist[request.step_id].waivable and evidence.note):
+            if StepResult(evidence.result) is StepResult.WAIVED and not (checklist[request.step_id].waivable and evidence.note):
                 raise _invalid("evidence.result", "STEP_NOT_WAIVABLE", "WAIVED needs a waivable step and a note that says why")
             evidence_id = new_id()
             sealed = await kyc.seal(self._core, case["record_id"], EVIDENCE, evidence_id, evidence.SerializeToString())
@@ -151,7 +151,7 @@ class KycServicer(KycServiceServicer):
             etags.require(request.etag, etags.etag(case["version"]))
             customer = await self._customer(unit, case, request.name)
             await kyc.refresh_risk(unit, case, customer, {})
-            case = await store.get_case(unit.connection, case_id)
+            case = _own(await store.get_case(unit.connection, case_id), unit.principal, request.name)
             results = kyc.last_results(await store.evidence(unit.connection, case_id))
             hits = await store.hits(unit.connection, case_id)
             missing = blocking_reason(

@@ -7,11 +7,13 @@ from uuid import UUID
 from chassis.ids import new_id
 from chassis.unit_of_work import UnitOfWork
 from concord.customer.v1 import intake_service_pb2 as pb
-from customer import published
+from customer import published, publishing
+from customer.core import Core
 from customer.domain.blind_index import BlindIndex
 from customer.domain.code_tables import is_currency
 from customer.domain.intake import Rejected, day, instant, outcome_of_state
 from customer.domain.vocabulary import Outcome
+from customer.store import customers as customer_store
 from customer.store import holdings as holding_store
 from customer.store import records as record_store
 from customer.store.holdings import HolderRow, HoldingRow
@@ -20,9 +22,10 @@ from customer.store.records import Found
 
 
 async def upsert(
-    unit: UnitOfWork, index: BlindIndex, source: SourceSystem, holdings: Sequence[pb.SourceHolding]
+    unit: UnitOfWork, core: Core, source: SourceSystem, holdings: Sequence[pb.SourceHolding]
 ) -> list[pb.UpsertHoldingResult]:
     """Takes holdings of one source system, in order; each has an outcome of its own."""
+    index = core.index
     keys = [index.source_key(f"{source.name}/holdings", holding.source_holding_key) for holding in holdings]
     record_keys = {
         holder.source_record_key: index.source_key(source.name, holder.source_record_key)
@@ -60,7 +63,18 @@ async def upsert(
         result.outcome = pb.IngestOutcome.ValueType(outcome)
         result.holding_id = str(stated.holding_id)
     await _write(unit, changed.values())
+    await _ask_for_more(unit, core, [holder for _, holders in changed.values() for holder in holders])
     return results
+
+
+async def _ask_for_more(unit: UnitOfWork, core: Core, holders: Sequence[HolderRow]) -> None:
+    """What somebody holds decides what must be known of them: their quality may be another now."""
+    if not holders:
+        return
+    rows = await customer_store.lock(unit.connection, {holder.customer_id for holder in holders})
+    members = await record_store.visible(unit.connection, core.vault, [(customer_id, None) for customer_id in rows])
+    policy = await core.policies.at(unit.connection, unit.now)
+    await publishing.qualities_changed(unit, policy, list(zip(rows.values(), members, strict=True)))
 
 
 def _seen_again(before: HoldingRow, stated: HoldingRow, outcome: Outcome) -> bool:

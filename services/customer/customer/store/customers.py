@@ -37,6 +37,14 @@ async def lock(connection: Connection, customer_ids: Collection[UUID]) -> dict[U
     return {row[0]: CustomerRow(*row) for row in rows}
 
 
+async def read(connection: Connection, customer_ids: Collection[UUID]) -> dict[UUID, CustomerRow]:
+    """Customers, not locked, by their ids."""
+    rows = await connection.fetch(
+        f"SELECT {_COLUMNS} FROM customers WHERE customer_id = ANY($1::uuid[]) ORDER BY customer_id", list(customer_ids)
+    )
+    return {row[0]: CustomerRow(*row) for row in rows}
+
+
 async def get(connection: Connection, customer_id: UUID) -> CustomerRow | None:
     """A customer; None when there never was one of this id."""
     row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM customers WHERE customer_id = $1", customer_id)

@@ -166,12 +166,12 @@ async def _copy(connection: Connection, writes: Writes, now: datetime) -> None:
                 (*(getattr(member, column) for column in _OF_MEMBER), content.party, content.blocking_keys, content.lookup_keys)
                 for member, content in writes.new.values()
             ],
-            _RECORD_COLUMNS,
+            RECORD_COLUMNS,
         ),
         (
             "source_records",
             [(*(getattr(state, column) for column in _OF_STATE), now) for state in writes.states],
-            _STATE_COLUMNS,
+            STATE_COLUMNS,
         ),
         ("links", [tuple(getattr(link, column) for column in link_store.COLUMNS) for link in writes.links], link_store.COLUMNS),
         ("blocking_keys", _key_rows(writes), ("key", "record_id")),
@@ -187,15 +187,15 @@ _OF_MEMBER = (
     "record_id", "source_system_number", "source_key", "institution_id", "customer_id", "link_version", "origin",
     "resolution_reason", "state_number", "statements_count", "content_hash", "observe_time", "create_time", "update_time",
 )  # fmt: skip
-_RECORD_COLUMNS = (
+RECORD_COLUMNS = (
     *(column.replace("origin", "link_origin") for column in _OF_MEMBER), "party", "blocking_keys", "lookup_keys",
 )  # fmt: skip
 _OF_STATE = ("record_id", "number", "institution_id", "content_hash", "observe_time", "payload", "party")
-_STATE_COLUMNS = ("record_id", "state_number", *_OF_STATE[2:], "recorded_at")
+STATE_COLUMNS = ("record_id", "state_number", *_OF_STATE[2:], "recorded_at")
 # The records are counted by what the statement returns: one that is missing had its source key taken.
 _INSERT = f"""
 WITH states AS (
-    INSERT INTO source_records ({", ".join(_STATE_COLUMNS)})
+    INSERT INTO source_records ({", ".join(STATE_COLUMNS)})
     SELECT *, $25::timestamptz FROM unnest(
         $18::uuid[], $19::int[], $20::text[], $21::bytea[], $22::timestamptz[], $23::bytea[], $24::bytea[])
 ), history AS (
@@ -208,11 +208,11 @@ WITH states AS (
 ), owners AS (
     {customer_store.upsert(39, 25)}
 ), written AS (
-    INSERT INTO records ({", ".join(_RECORD_COLUMNS)})
-    SELECT {", ".join(_RECORD_COLUMNS[:-2])}, blocking_keys::bigint[], lookup_keys::bigint[] FROM unnest(
+    INSERT INTO records ({", ".join(RECORD_COLUMNS)})
+    SELECT {", ".join(RECORD_COLUMNS[:-2])}, blocking_keys::bigint[], lookup_keys::bigint[] FROM unnest(
         $1::uuid[], $2::int[], $3::bytea[], $4::text[], $5::uuid[], $6::bigint[], $7::smallint[], $8::smallint[], $9::int[],
         $10::int[], $11::bytea[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::bytea[], $16::text[],
-        $17::text[]) AS row ({", ".join(_RECORD_COLUMNS)})
+        $17::text[]) AS row ({", ".join(RECORD_COLUMNS)})
     ON CONFLICT (source_system_number, source_key) DO NOTHING
     RETURNING 1
 )

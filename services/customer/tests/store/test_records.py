@@ -43,8 +43,8 @@ async def add(connection, vault, customer_id=None, institution="bank", key=None,
     writes, made, party = Writes(), [], Party(birth_date="1970-12-13")
     for record_id, data_key in await vault.new(institution, count):
         member = Member(
-            record_id, source.number, source.name, institution, key or f"key-{next(_numbers)}".encode(), customer_id or new_id(), 1,
-            1, 1, 1, 1, b"hash", now(), party, now(), now(), Ranks(10, {}), 1,
+            record_id, source.number, source.name, institution, key or f"key-{next(_numbers)}".encode(), customer_id or new_id(),
+            1, 1, 1, 1, 1, b"hash", now(), party, now(), now(), Ranks(10, {}), 1,
         )  # fmt: skip
         sealed = [
             data_key.seal(party.SerializeToString(), bound_to(place, record_id, 1))
@@ -100,8 +100,8 @@ async def test_a_record_has_one_live_link(connection, vault):
     assert live[member.record_id].customer_id == member.customer_id
     with pytest.raises(Exception, match="links_live"):
         await connection.execute(
-            "INSERT INTO links SELECT record_id, 2, $2, origin, reason, model_version, weight_bits, explanation, recorded_at, NULL, ''"
-            " FROM links WHERE record_id = $1",
+            "INSERT INTO links SELECT record_id, 2, $2, origin, reason, model_version, weight_bits, explanation, recorded_at,"
+            " NULL, '' FROM links WHERE record_id = $1",
             member.record_id, new_id(),
         )  # fmt: skip
 

@@ -1,8 +1,9 @@
-from dataclasses import replace
+from dataclasses import itertools
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import pytest
+import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +12,6 @@ from customer.domain.survivorship import (
     AttributeStandard,
     Policy,
     SourceTrust,
-    Standard,
     Verification,
     Verified,
     standard_from,
@@ -132,9 +132,7 @@ def test_the_latest_pin_always_wins(given_records, policy, data):
     if not saying:
         return
     pinned = data.draw(st.sampled_from(saying))
-    later = [
-        replace(record, pins={NAME: START + timedelta(days=50)}) if record is pinned else record for record in given_records
-    ]
+    later = [replace(record, pins={NAME: START + timedelta(days=50)}) if record is pinned else record for record in given_records]
     best = golden(later, policy, NOW)[NAME][0]
     assert best.record.record_id == pinned.record_id
     unanimous = len(golden(later, policy, NOW)[NAME]) == 1
@@ -301,5 +299,5 @@ def test_trust_from_rank_falls_with_every_rank():
     trusts = [rules.trust("s", rank, True, (), 0).points for rank in range(1, 1001)]
     assert trusts[0] == 100
     assert trusts[50] == 50
-    assert all(better > worse for better, worse in zip(trusts, trusts[1:], strict=False))
+    assert all(better > worse for better, worse in itertools.pairwise(trusts))
     assert rules.trust("s", 1, False, (), 0).points < trusts[-1]

@@ -50,8 +50,8 @@ class Intake:
         standard = party(**fields)
         record_id = UUID(int=record_number or 1000 + next(_numbers))
         member = Member(
-            record_id, 1, SOURCE, "bank", record_id.bytes, record_id, 1, LinkOrigin.AUTO, 0, 1, 1, b"", now(), standard, now(), now(),
-            Ranks(1, {}), 1,
+            record_id, 1, SOURCE, "bank", record_id.bytes, record_id, 1, LinkOrigin.AUTO, 0, 1, 1, b"", now(), standard, now(),
+            now(), Ranks(1, {}), 1,
         )  # fmt: skip
         self.resolver.resolve(member, Content(b"", keys_of(standard), ()))
         return member

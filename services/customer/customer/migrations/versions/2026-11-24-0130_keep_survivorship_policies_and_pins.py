@@ -56,9 +56,7 @@ def upgrade() -> None:
         comment="rows are only ever ended",
     )
     op.create_index("pins_record", "pins", ["record_id"])
-    op.create_index(
-        "pins_live", "pins", ["record_id", "attribute"], unique=True, postgresql_where=sa.text("unpinned_at IS NULL")
-    )
+    op.create_index("pins_live", "pins", ["record_id", "attribute"], unique=True, postgresql_where=sa.text("unpinned_at IS NULL"))
     op.create_table(
         "customer_qualities",
         sa.Column("customer_id", sa.Uuid(), nullable=False),
