@@ -1,9 +1,9 @@
-from dataclasses import itertools
+import itertools
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import pytest
-import replace
 from hypothesis import given
 from hypothesis import strategies as st
 

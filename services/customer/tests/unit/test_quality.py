@@ -4,7 +4,12 @@ from uuid import UUID
 
 import pytest
 
-from concord.customer.v1.party_pb2 import Identifier, PartyRole
+from concord.customer.v1.party_pb2 import (
+    IDENTIFIER_SCHEME_NATIONAL_ID,
+    PARTY_ROLE_KIND_CUSTOMER,
+    Identifier,
+    PartyRole,
+)
 from customer.domain.golden import Ranks, RecordView, Stated, golden
 from customer.domain.quality import Advice, Finding, Stage, assess
 from customer.domain.survivorship import Policy, Verification, Verified
@@ -60,7 +65,7 @@ def test_completeness_is_the_weight_of_filled_and_valid_required_attributes():
 def test_stage_and_holdings_ask_for_more():
     whole = dict.fromkeys(("name", "phone", "email", "birth_date", "address", "language"), "x")
     assert quality(record(1, **whole)).stage is Stage.PROSPECT
-    role = PartyRole(kind=2)
+    role = PartyRole(kind=PARTY_ROLE_KIND_CUSTOMER)
     by_role = quality(record(1, **whole, role=Stated(role, role.kind)))
     by_holding = quality(record(1, **whole), holdings=[DEPOSIT])
     assert by_role.stage is by_holding.stage is Stage.CUSTOMER
@@ -106,7 +111,7 @@ def test_a_weak_match_and_age_are_findings():
 
 
 def test_birth_date_and_sex_are_compared_with_the_identity_number():
-    card = Identifier(scheme=1, country_code="CN", value=CHINESE, valid=True)
+    card = Identifier(scheme=IDENTIFIER_SCHEME_NATIONAL_ID, country_code="CN", value=CHINESE, valid=True)
     right = quality(record(1, identifier=card, birth_date="1949-12-31", sex=1))
     wrong = quality(record(1, identifier=card), record(2, B, birth_date="1949-12-30", sex=2))
     for word in ("BIRTH_DATE", "SEX"):
