@@ -35,7 +35,7 @@ async def test_an_import_survives_kills(platform: Platform, tmp_path: Path) -> N
     refused = platform.run(*command, check=False)
     assert refused.returncode != 0
     assert "Client no" in refused.stdout + refused.stderr
-    command += ("--map", "Client no=source_record_key")
+    command += ("--map", "Client no=source_record_key")  # type: ignore[assignment]
     loading = await asyncio.create_subprocess_exec(
         COMMAND, *command, env=platform.environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

@@ -376,7 +376,7 @@ async def world(platform: Platform) -> AsyncIterator[World]:
             await gateway.put(f"/v1/institutions/{bank}/staff/{one}", staff, body)
         # What a contract needs is not erased: with an open holding the customer stays for the other rows.
         held = {"sourceHoldingKey": "open", "observeTime": "2026-01-01T00:00:00Z", "kind": "HOLDING_KIND_DEPOSIT"}
-        held |= {"openDate": "2026-01-01", "holders": [{"sourceRecordKey": "c-1", "role": "HOLDER_ROLE_OWNER"}]}
+        held |= {"openDate": "2026-01-01", "holders": [{"sourceRecordKey": "c-1", "role": "HOLDER_ROLE_OWNER"}]}  # type: ignore[dict-item]
         await gateway.post(f"/v1/{source}/holdings:batchUpsert", channel, {"sourceHoldings": [held]})
         consent = (await gateway.post(f"/v1/{customer}/sharingConsents", staff, CONSENT))["name"]
         body = {"reasonCode": "MATRIX"}

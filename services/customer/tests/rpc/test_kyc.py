@@ -1,6 +1,7 @@
 """KYC cases through the contract: evidence, screening, four eyes, reviews that come due."""
 
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import pytest
@@ -19,17 +20,19 @@ STAFF = {"kind": PrincipalKind.STAFF}
 SCOPES = ("kyc.read", "kyc.write", "kyc.decide", "personal.read")
 
 
-def staff(master, person: str, institution: str = "bank") -> KycServiceStub:
+def staff(master: Any, person: str, institution: str = "bank") -> Any:
     return KycServiceStub(master.running.channel(institution=institution, scopes=SCOPES, client=person, subject=person, **STAFF))
 
 
-async def refused(call) -> str:
+async def refused(call: Any) -> str:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await call
     return reason(error.value)
 
 
-async def activate(master, version: str, *entries: lists_pb.ScreeningEntry, topic=lists_pb.SCREENING_TOPIC_SANCTIONS) -> None:
+async def activate(
+    master: Any, version: str, *entries: lists_pb.ScreeningEntry, topic=lists_pb.SCREENING_TOPIC_SANCTIONS
+) -> None:
     stub = ScreeningListServiceStub(
         master.running.channel(institution=None, kind=PrincipalKind.OPERATOR, scopes=["screening.write"])
     )
@@ -55,7 +58,7 @@ async def activate(master, version: str, *entries: lists_pb.ScreeningEntry, topi
     )
 
 
-async def gathered(master, stub, case: pb.KycCase, result=pb.KYC_STEP_RESULT_PASSED, **more) -> pb.KycCase:
+async def gathered(master: Any, stub: Any, case: pb.KycCase, result: Any = pb.KYC_STEP_RESULT_PASSED, **more: Any) -> pb.KycCase:
     for step in case.steps:
         evidence = pb.KycEvidence(result=result, reference=f"archive/{step.step_id}", note="seen", **more)
         case = await stub.RecordKycEvidence(
@@ -64,16 +67,18 @@ async def gathered(master, stub, case: pb.KycCase, result=pb.KYC_STEP_RESULT_PAS
     return case
 
 
-async def approved(master, analyst, chief, customer: str, **evidence) -> pb.KycCase:
+async def approved(master: Any, analyst: Any, chief: Any, customer: str, **evidence: Any) -> pb.KycCase:
     case = await analyst.OpenKycCase(pb.OpenKycCaseRequest(parent=customer, request_id=master.request_id()))
     await gathered(master, analyst, case, **evidence)
     case = await analyst.ScreenKycCase(pb.ScreenKycCaseRequest(name=case.name, request_id=master.request_id()))
     for hit in case.hits:
         case = await analyst.DisposeScreeningHit(
-            pb.DisposeScreeningHitRequest(name=hit.name, disposition=1, reason="another man", request_id=master.request_id())
+            pb.DisposeScreeningHitRequest(
+                name=hit.name, disposition=pb.HIT_DISPOSITION_FALSE_POSITIVE, reason="another man", request_id=master.request_id()
+            )
         )
     case = await analyst.SubmitKycCase(pb.SubmitKycCaseRequest(name=case.name, request_id=master.request_id()))
-    return await chief.DecideKycCase(
+    return await chief.DecideKycCase(  # type: ignore[no-any-return]
         pb.DecideKycCaseRequest(name=case.name, approve=True, reason="all fine", etag=case.etag, request_id=master.request_id())
     )
 
@@ -98,7 +103,12 @@ async def test_a_case_from_opening_to_the_second_persons_decision(master):
     assert (hit.entry_id, hit.name_form, hit.birth_year_check, hit.score_percent) == ("qd-1", "PINYIN", "DIFFER", 80)
     assert await refused(analyst.SubmitKycCase(submit)) == "CASE_INCOMPLETE", "a hit is open"
     case = await analyst.DisposeScreeningHit(
-        pb.DisposeScreeningHitRequest(name=hit.name, disposition=1, reason="born 20 years later", request_id=master.request_id())
+        pb.DisposeScreeningHitRequest(
+            name=hit.name,
+            disposition=pb.HIT_DISPOSITION_FALSE_POSITIVE,
+            reason="born 20 years later",
+            request_id=master.request_id(),
+        )
     )
     case = await analyst.SubmitKycCase(submit)
     decide = pb.DecideKycCaseRequest(name=case.name, approve=True, reason="fine", etag=case.etag, request_id=master.request_id())
@@ -113,15 +123,17 @@ async def test_a_case_from_opening_to_the_second_persons_decision(master):
     # The same content does not come back: neither in a new case, nor by another version of the list that says the same.
     await activate(master, "2", lists_pb.ScreeningEntry(entry_id="qd-1", names=["WANG Wei"], birth_dates=["1950"]))
     await sweep(master)
-    assert not (await analyst.ListKycCases(pb.ListKycCasesRequest(customer=wang, state=1))).kyc_cases
+    assert not (await analyst.ListKycCases(pb.ListKycCasesRequest(customer=wang, state=pb.KYC_STATE_OPEN))).kyc_cases
     # A changed entry does, by itself.
     await activate(master, "3", lists_pb.ScreeningEntry(entry_id="qd-1", names=["WANG Wei"], birth_dates=["1970"]))
     await sweep(master)
-    [again] = (await analyst.ListKycCases(pb.ListKycCasesRequest(customer=wang, state=1))).kyc_cases
+    [again] = (await analyst.ListKycCases(pb.ListKycCasesRequest(customer=wang, state=pb.KYC_STATE_OPEN))).kyc_cases
     assert again.trigger == pb.KYC_TRIGGER_LIST_UPDATE
     again = await analyst.ScreenKycCase(pb.ScreenKycCaseRequest(name=again.name, request_id=master.request_id()))
     again = await analyst.DisposeScreeningHit(
-        pb.DisposeScreeningHitRequest(name=again.hits[0].name, disposition=2, reason="it is he", request_id=master.request_id())
+        pb.DisposeScreeningHitRequest(
+            name=again.hits[0].name, disposition=pb.HIT_DISPOSITION_TRUE_MATCH, reason="it is he", request_id=master.request_id()
+        )
     )
     assert again.risk_level == pb.KYC_RISK_LEVEL_PROHIBITED
     await gathered(master, analyst, again)
@@ -141,7 +153,7 @@ async def test_evidence_is_unreadable_in_the_database(master):
     assert not any(b"archive" in row["content"] or b"seen" in row["content"] for row in rows)
 
 
-async def sweep(master) -> None:
+async def sweep(master: Any) -> None:
     [reviews] = [run.__self__ for run in master.running.application.background if isinstance(run.__self__, Reviews)]
     while await reviews.sweep():
         pass
@@ -154,14 +166,14 @@ async def test_reviews_come_due_by_themselves(master):
     expired = (today - timedelta(days=1)).isoformat()
     await approved(master, analyst, chief, customer, expire_date=expired)
     await sweep(master)
-    [opened] = (await analyst.ListKycCases(pb.ListKycCasesRequest(customer=customer, state=1))).kyc_cases
+    [opened] = (await analyst.ListKycCases(pb.ListKycCasesRequest(customer=customer, state=pb.KYC_STATE_OPEN))).kyc_cases
     assert opened.trigger == pb.KYC_TRIGGER_DOCUMENT_EXPIRY
     await analyst.CancelKycCase(pb.CancelKycCaseRequest(name=opened.name, request_id=master.request_id()))
     await approved(master, analyst, chief, customer)
     await sweep(master)
-    assert not (await analyst.ListKycCases(pb.ListKycCasesRequest(customer=customer, state=1))).kyc_cases
+    assert not (await analyst.ListKycCases(pb.ListKycCasesRequest(customer=customer, state=pb.KYC_STATE_OPEN))).kyc_cases
     async with master.running.application.database.transaction() as connection:
         await connection.execute("UPDATE kyc_cases SET next_review_date = $1 WHERE state = 3", today)
     await sweep(master)
-    [opened] = (await analyst.ListKycCases(pb.ListKycCasesRequest(customer=customer, state=1))).kyc_cases
+    [opened] = (await analyst.ListKycCases(pb.ListKycCasesRequest(customer=customer, state=pb.KYC_STATE_OPEN))).kyc_cases
     assert opened.trigger == pb.KYC_TRIGGER_PERIODIC_REVIEW

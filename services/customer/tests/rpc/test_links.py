@@ -125,7 +125,7 @@ async def test_nobody_writes_through_a_loser_and_everybody_reads_through_it(mast
             consent_pb.GrantSharingConsentRequest(
                 parent=eva,
                 purpose_code="SERVICE",
-                attributes=[2],
+                attributes=[2],  # type: ignore[list-item]
                 begin_time=master.at(0),
                 evidence_reference="form-1",
                 request_id=master.request_id(),

@@ -26,7 +26,7 @@ def stated(master, key, first, second, kind, day=0, **fields):
     return pb.SourceRelationship(
         source_relationship_key=key,
         observe_time=master.at(day),
-        kind=f"RELATIONSHIP_KIND_{kind}",
+        kind=f"RELATIONSHIP_KIND_{kind}",  # type: ignore[arg-type]
         from_source_record_key=first,
         to_source_record_key=second,
         **fields,
@@ -77,7 +77,7 @@ async def test_relationships_have_outcomes_of_their_own(master):
     assert (owner.from_customer, owner.to_customer, owner.source_system) == (mother, firm, master.core)
     assert await refused(listed(master, firm, "insurer")) == "CUSTOMER_NOT_FOUND"
     related = await master.customers().ListCustomers(
-        customer_pb.ListCustomersRequest(related_customer=mother, relationship_kind=7)
+        customer_pb.ListCustomersRequest(related_customer=mother, relationship_kind=7)  # type: ignore[arg-type]
     )
     assert [one.name for one in related.customers] == [firm]
 

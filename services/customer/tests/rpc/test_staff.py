@@ -126,10 +126,10 @@ async def test_one_primary_manager_in_a_department(master, staff):
     latest = {}
     for event in events:
         latest[event.staff_id, event.record_link.record_id] = (event.state_version.version, event.assigned)
-    republished = {}
+    republished = {}  # type: ignore[var-annotated]
     for event in said:
-        key = event.message.staff_id, event.message.record_link.record_id
-        republished[key] = max(republished.get(key, (0, False)), (event.message.state_version.version, event.message.assigned))
+        key = event.message.staff_id, event.message.record_link.record_id  # type: ignore[attr-defined]
+        republished[key] = max(republished.get(key, (0, False)), (event.message.state_version.version, event.message.assigned))  # type: ignore[attr-defined]
     assert republished == latest
 
 

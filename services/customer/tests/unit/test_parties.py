@@ -117,14 +117,14 @@ def test_what_is_brought_into_one_form():
     standard = standardised(
         canonical(
             Party(
-                party_kind=1,
+                party_kind=1,  # type: ignore[arg-type]
                 language_code="ZH-hans-cn",
-                phones=[{"number": "139 1234 5670"}, {"number": "021-62345678"}],
-                postal_address={"administrative_area": "Guangdong Province", "postal_code": "510 000", "country_code": "CN"},
-                additional_addresses=[{"postal_code": "sw1a1aa", "country_code": "UK"}],
+                phones=[{"number": "139 1234 5670"}, {"number": "021-62345678"}],  # type: ignore[list-item]
+                postal_address={"administrative_area": "Guangdong Province", "postal_code": "510 000", "country_code": "CN"},  # type: ignore[arg-type]
+                additional_addresses=[{"postal_code": "sw1a1aa", "country_code": "UK"}],  # type: ignore[list-item]
                 # Only the platform sets these.
-                party_name={"full_name": "Jan", "pinyin_name": "x", "han_simplified_name": "x"},
-                value_flags=[{"field": "x", "reason": "X"}],
+                party_name={"full_name": "Jan", "pinyin_name": "x", "han_simplified_name": "x"},  # type: ignore[arg-type]
+                value_flags=[{"field": "x", "reason": "X"}],  # type: ignore[list-item]
             )
         ),
         "CN",
@@ -168,7 +168,7 @@ def test_the_short_way_of_an_email_answers_as_the_long_one(address):
     assert contact_points.email(address) == expected
 
 
-_texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=20) | st.sampled_from(
+_texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=20) | st.sampled_from(  # type: ignore[arg-type]
     [
         "王小明",
         "歐陽娜娜",
@@ -184,7 +184,7 @@ _texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_s
     ]
 )
 _parties = st.builds(
-    lambda **fields: Party(party_kind=1, **fields),
+    lambda **fields: Party(party_kind=1, **fields),  # type: ignore[arg-type]
     party_name=st.fixed_dictionaries(dict.fromkeys(("full_name", "given_name", "family_name", "latin_name"), _texts)),
     birth_date=_texts,
     sex=st.integers(0, 3),

@@ -43,7 +43,7 @@ class Intake:
     """A batch without a database: records follow one another."""
 
     def __init__(self, rejected=None):
-        self.changes = Changes(UnitOfWork(None, now(), 1), None)
+        self.changes = Changes(UnitOfWork(None, now(), 1), None)  # type: ignore[arg-type]
         self.resolver = Resolver(self.changes, default_model(), Holders(), {}, rejected or {}, 10_000)
 
     def add(self, record_number=None, **fields):
