@@ -24,7 +24,7 @@ from customer.domain.intake import Rejected
 from customer.domain.row_splitter import Row
 from customer.import_parties import Defaults, source_record
 from customer.lone import LoneMaker, Moment
-from customer.prepare import Prepared, prepare, seal
+from customer.prepare import Prepared, prepare_with_evidence, seal
 from customer.store.institutions import SourceSystem
 from customer.store.vault import DataKey
 
@@ -105,14 +105,14 @@ def _prepared(
     index, maker = _tools(reading.index_key)
     try:
         texts = reading.reader.texts(row)
-        item = prepare(now, index, reading.source, source_record(texts, reading.defaults))
+        item, party, features = prepare_with_evidence(now, index, reading.source, source_record(texts, reading.defaults))
     except Rejected as rejected:
         own_key = texts.get("source_record_key", "")
         return Refused(row_number, line_number, own_key, rejected.field, rejected.reason, rejected.description)
     if key is not None:
         record_id, data_key = key
         item = replace(item, record_id=record_id, sealed=seal(item, data_key, record_id, 1))
-        if moment is not None and (lone := maker.make(item, moment)) is not None:
+        if moment is not None and (lone := maker.make(item, party, features, moment)) is not None:
             item = replace(item, payload=b"", party=b"", lookup_keys=(), sealed=None, lone=lone)
     return Ready(row_number, line_number, item)
 

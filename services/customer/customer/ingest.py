@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import cast
+from typing import NamedTuple, cast
 from uuid import UUID
 
 from chassis.unit_of_work import UnitOfWork
@@ -16,7 +16,7 @@ from customer.domain.intake import Rejected, outcome_of_state
 from customer.domain.vocabulary import LinkOrigin, Outcome, ResolutionReason
 from customer.lone import Lone, together
 from customer.prepare import Prepared, seal
-from customer.resolving import Resolver
+from customer.resolving import Alone, Resolver
 from customer.store import copies, matches, rejections, reviews, states
 from customer.store import records as record_store
 from customer.store.record_writes import Content, RacedError, Sighting, State
@@ -59,15 +59,14 @@ async def take(unit: UnitOfWork, core: Core, items: Sequence[Prepared]) -> list[
     batch = _Batch(unit, core)
     if news:
         await batch.load([item for item in items if item.key in news], found, said)
-    taken: list[tuple[Outcome, Member | Found | Alone, ResolutionReason]] = []
+    taken: list[tuple[Outcome, Member | Found | Whose, ResolutionReason]] = []
     for place, item in enumerate(items):
         if place % TAKEN_AT_ONCE_MAX == TAKEN_AT_ONCE_MAX - 1:
             await asyncio.sleep(0)
         if item.key not in news:
             taken.append(_unchanged(item, found[item.key]))
         elif batch.leaves_alone(item):
-            lone = cast(Lone, item.lone)
-            taken.append((Outcome.CREATED, Alone(cast(UUID, item.record_id), lone.customer_id), ResolutionReason.NEW_CUSTOMER))
+            taken.append((Outcome.CREATED, batch.whose(item), ResolutionReason.NEW_CUSTOMER))
         else:
             taken.append(batch.take(item.lone.prepared() if item.lone else item))
     if news:
@@ -109,9 +108,12 @@ def _unchanged(item: Prepared, known: Found) -> tuple[Outcome, Found, Resolution
     return outcome, known, ResolutionReason.SOURCE_KEY
 
 
-@dataclass(frozen=True, slots=True)
-class Alone:
-    """A new record of a new customer, prepared whole."""
+def _alone(item: Prepared, lone: Lone) -> Alone:
+    return Alone(lone.customer_id, item.content_hash, lone.features())
+
+
+class Whose(NamedTuple):
+    """A record that was left alone, and its customer."""
 
     record_id: UUID
     customer_id: UUID
@@ -129,15 +131,14 @@ class _Batch:
         self.keys: dict[UUID, DataKey] = {}
         self.new_keys: dict[str, list[tuple[UUID, DataKey]]] = {}
         self.said: dict[UUID, _Said] = {}
-        self.holders = Holders()
-        self.alone: dict[UUID, Prepared] = {}
-        self.alone_by_key: dict[_Key, UUID] = {}
+        self.alone: dict[_Key, Prepared] = {}
+        self.alone_keys: dict[UUID, _Key] = {}
         self.policy_version = 0
 
     async def load(self, items: Sequence[Prepared], found: dict[_Key, Found], said: Mapping[UUID, Collection[Statement]]) -> None:
         """Locks what these items may touch, and reads the records of every customer that they may belong to."""
         connection = self.unit.connection
-        holders = self.holders
+        holders = Holders()
         decided = [item for item in items if item.key not in found or item.content_hash != found[item.key].content_hash]
         blocking_keys = {key for item in decided for key in item.blocking_keys}
         if blocking_keys:
@@ -160,7 +161,7 @@ class _Batch:
                 }
         await self._take_keys(items)
         rejected = await rejections.rejected_with(connection, list(by_id)) if by_id else {}
-        population = await matches.population(connection) if by_id else 0
+        population = await matches.population(connection) if blocking_keys else 0
         self.policy_version = (await self.core.policies.at(connection, self.unit.now)).version
         self.resolver = Resolver(self.changes, self.core.models.current(), holders, by_id, rejected, population)
 
@@ -178,27 +179,28 @@ class _Batch:
 
     def leaves_alone(self, item: Prepared) -> bool:
         """Whether an item is a new record near to nobody, prepared whole: then nothing more is to be decided about it now."""
-        lone = item.lone
-        if lone is None or item.record_id is None or item.key in self.records or item.key in self.alone_by_key:
+        lone, record_id = item.lone, item.record_id
+        if lone is None or record_id is None or item.key in self.records or item.key in self.alone:
             return False
         if (lone.policy_version, lone.model_version) != (self.policy_version, self.resolver.model_version):
             return False  # they were replaced since it was prepared
-        if self.holders.of(item.blocking_keys):
+        if not self.resolver.leaves_alone(record_id, item.blocking_keys, lambda: _alone(item, lone)):
             return False
-        self.alone[item.record_id] = item
-        self.alone_by_key[item.key] = item.record_id
-        self.holders.add(item.blocking_keys, item.record_id)
+        self.alone[item.key] = item
+        self.alone_keys[record_id] = item.key
         return True
+
+    @staticmethod
+    def whose(item: Prepared) -> Whose:
+        """Of an item that was left alone."""
+        return Whose(cast(UUID, item.record_id), cast(Lone, item.lone).customer_id)
 
     def _meet(self, item: Prepared) -> None:
         """Records that were left alone and are near to this one join what is decided in memory."""
-        near = {found for found in self.holders.of(item.blocking_keys) if found in self.alone}
-        if item.key in self.alone_by_key:
-            near.add(self.alone_by_key[item.key])
-        for record_id in sorted(near & self.alone.keys()):
-            lone = cast(Lone, self.alone.pop(record_id).lone)
-            whole = lone.prepared()
-            member, content = self._new(whole)
+        same = self.alone.get(item.key)
+        for record_id in self.resolver.take_back((*item.blocking_keys, *(same.blocking_keys if same else ()))):
+            lone = cast(Lone, self.alone.pop(self.alone_keys[record_id]).lone)
+            member, content = self._new(lone.prepared())
             self.resolver.add_alone(member, content, lone.customer_id)
 
     def take(self, item: Prepared) -> tuple[Outcome, Member, ResolutionReason]:

@@ -17,6 +17,7 @@ from concord.customer.v1.party_pb2 import Party
 from customer import findings, published, publishing
 from customer.domain import identity_documents, quality
 from customer.domain.blind_index import BlindIndex
+from customer.domain.features import Features
 from customer.domain.golden import golden
 from customer.domain.survivorship import Policy
 from customer.domain.vocabulary import LinkOrigin, ResolutionReason
@@ -48,7 +49,8 @@ class Moment:
 class Lone:
     """The rows of a new customer with one record, encoded, by table.
 
-    `whole`: the record as it was prepared, pickled, for the case that another record of the same batch comes near.
+    Pickled, because seldom wanted: `whole`, the record as it was prepared, for the case that another record belongs to it;
+    `evidence`, what matching looks at, for the case that others come near.
     """
 
     customer_id: UUID
@@ -56,6 +58,12 @@ class Lone:
     model_version: str
     rows: tuple[tuple[str, bytes], ...]
     whole: bytes
+    evidence: bytes
+
+    def features(self) -> Features:
+        """What matching looks at."""
+        found: Features = pickle.loads(self.evidence)  # from our own process only
+        return found
 
     def prepared(self) -> Prepared:
         """The record as it was prepared."""
@@ -81,13 +89,19 @@ class LoneMaker:
         self._shapes: dict[tuple[Any, ...], _Assessed | None] = {}
         self._moment: Moment | None = None
 
-    def make(self, item: Prepared, moment: Moment) -> Lone | None:
-        """What this record would bring; None when stewards would have something to look at."""
+    def make(self, item: Prepared, party: Party, features: Features, moment: Moment) -> Lone | None:
+        """What this record would bring; None when stewards would have something to look at.
+
+        Args:
+            item: sealed, with its id.
+            party: of the record, standardised.
+            features: of the party.
+            moment: when, and under what rules.
+        """
         if item.record_id is None or item.sealed is None:
             return None
         if moment is not self._moment or len(self._shapes) > SHAPES_REMEMBERED_MAX:
             self._shapes, self._moment = {}, moment
-        party = Party.FromString(item.party)
         customer_id = new_id()
         member = Member(
             item.record_id, item.source.number, item.source.name, item.source.institution_id, item.source_key, customer_id, 1,
@@ -101,7 +115,8 @@ class LoneMaker:
         row = CustomerRow(customer_id, 1, moment.now, moment.now)
         changed = _changed(row, member, moment.epoch).SerializeToString() + assessed.attribute_qualities
         rows = _rows(item, member, moment, changed, assessed)
-        return Lone(customer_id, moment.policy.version, moment.model_version, rows, pickle.dumps(item, pickle.HIGHEST_PROTOCOL))
+        pickled = (pickle.dumps(one, pickle.HIGHEST_PROTOCOL) for one in (item, features))
+        return Lone(customer_id, moment.policy.version, moment.model_version, rows, *pickled)
 
     def _assessed(self, member: Member, moment: Moment, shape: tuple[Any, ...] | None) -> _Assessed | None:
         if shape is None:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from concord.customer.v1 import intake_service_pb2 as pb
+from concord.customer.v1.party_pb2 import Party
 from customer.domain.blind_index import BlindIndex
 from customer.domain.blocking import blocking_keys
+from customer.domain.features import Features
 from customer.domain.intake import instant
 from customer.features import features_of
 from customer.search_keys import search_keys
@@ -65,20 +67,32 @@ def prepare(now: datetime, index: BlindIndex, source: SourceSystem, record: pb.S
     Raises:
         Rejected: naming the field and the rule.
     """
+    return prepare_with_evidence(now, index, source, record)[0]
+
+
+def prepare_with_evidence(
+    now: datetime, index: BlindIndex, source: SourceSystem, record: pb.SourceRecord
+) -> tuple[Prepared, Party, Features]:
+    """A source record ready to be decided on, with its standardised party and what matching looks at.
+
+    Raises:
+        Rejected: naming the field and the rule.
+    """
     observe_time = instant(record.observe_time.seconds, record.observe_time.nanos, "observe_time", now)
     stated = canonical(record.party)
     standard = standardised(stated, source.country_code, now.date())
-    keys = blocking_keys(features_of(standard, source=source.name))
-    return Prepared(
+    features = features_of(standard, source=source.name)
+    prepared = Prepared(
         source=source,
         source_key=index.source_key(source.name, record.source_record_key),
         observe_time=observe_time,
         content_hash=index.content(stated.SerializeToString(deterministic=True)),
         payload=record.SerializeToString(),
         party=standard.SerializeToString(),
-        blocking_keys=tuple(dict.fromkeys(index.blocking(kind, value) for kind, value in keys)),
+        blocking_keys=tuple(dict.fromkeys(index.blocking(kind, value) for kind, value in blocking_keys(features))),
         lookup_keys=tuple(search_keys(index, source.institution_id, stated, standard)),
     )
+    return prepared, standard, features
 
 
 def seal(item: Prepared, key: DataKey, record_id: UUID, state_number: int) -> Sealed:

@@ -1,6 +1,7 @@
 """To whom the records of a batch belong: asks the match model, and does what follows. No I/O."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from concord.customer.v1.party_pb2 import Party
@@ -21,6 +22,15 @@ _CONTRADICTIONS = frozenset({"DIFFERENT_DOCUMENT", "BIRTH_DATE_DIFFERS", "GIVEN_
 def reason_of(decision: Decision) -> ResolutionReason:
     """Why a decision links."""
     return _REASONS.get(decision.reason, ResolutionReason.MATCH_WEIGHT)
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A new record that was decided to be nobody else, and is written without being looked at again."""
+
+    customer_id: UUID
+    content_hash: bytes
+    features: Features
 
 
 class Resolver:
@@ -46,6 +56,8 @@ class Resolver:
         self._rejected = rejected
         self._population = population
         self._evidence = Evidence()
+        self._waiting: dict[UUID, Callable[[], Alone]] = {}
+        self._alone: dict[UUID, Alone] = {}
         self.questions: list[NewItem] = []
 
     def resolve(self, member: Member, content: Content) -> ResolutionReason:
@@ -63,8 +75,40 @@ class Resolver:
             self._follow(member, decision)
         return why.reason
 
+    def leaves_alone(self, record_id: UUID, keys: Sequence[int], alone: Callable[[], Alone]) -> bool:
+        """Whether a new record is nobody else, so that it may be written as it was prepared; stewards are asked where they should be.
+
+        `alone` is asked only when somebody comes near.
+        """
+        near = self._holders.of(keys)
+        self._waiting[record_id] = alone
+        if near:
+            mine = self._alone_one(record_id)
+            decision = self._decide(mine.features, self._candidates(keys), ())
+            if decision.zone is Zone.LINK:
+                del self._waiting[record_id], self._alone[record_id]
+                return False
+            for rival in decision.near:
+                self._ask(record_id, rival.record_id, rival.weight_bits, rival.explanation)
+        self._holders.add(keys, record_id)
+        return True
+
+    def take_back(self, keys: Sequence[int]) -> list[UUID]:
+        """The records with one of these keys that were left alone: they are to be decided on like others from now on."""
+        near = sorted({found for found in self._holders.of(keys) if found in self._waiting})
+        for record_id in near:
+            del self._waiting[record_id]
+            self._alone.pop(record_id, None)
+        return near
+
+    def _alone_one(self, record_id: UUID) -> Alone:
+        one = self._alone.get(record_id)
+        if one is None:
+            one = self._alone[record_id] = self._waiting[record_id]()
+        return one
+
     def add_alone(self, member: Member, content: Content, customer_id: UUID) -> None:
-        """Makes a customer for a new record that was decided to be near to nobody, and whose keys are known here already."""
+        """Makes a customer for a new record that was left alone until now."""
         member.customer_id = self._changes.new_customer(customer_id)
         self._changes.add(member, content, Why(ResolutionReason.NEW_CUSTOMER, model_version=self._model.version))
         self._records[member.record_id] = member
@@ -126,12 +170,15 @@ class Resolver:
         return decide(self._model, features, candidates, population=self._population, never_link=never)
 
     def _candidates(self, keys: Sequence[int], record_id: UUID | None = None) -> dict[UUID, dict[UUID, Features]]:
-        customers = {
-            self._records[found].customer_id: None for found in self._holders.of(keys, record_id) if found in self._records
-        }
-        made = {
-            customer_id: self._evidence.of_customer(self._changes.members[customer_id], record_id) for customer_id in customers
-        }
+        made: dict[UUID, dict[UUID, Features]] = {}
+        for found in self._holders.of(keys, record_id):
+            if found in self._records:
+                customer_id = self._records[found].customer_id
+                if customer_id not in made:
+                    made[customer_id] = self._evidence.of_customer(self._changes.members[customer_id], record_id)
+            elif found in self._waiting:
+                one = self._alone_one(found)
+                made[one.customer_id] = {found: one.features}
         return {customer_id: members for customer_id, members in made.items() if members}
 
     def _register(self, member: Member, keys: Sequence[int]) -> None:
@@ -154,10 +201,10 @@ class Resolver:
         if decision.bridges and member.customer_id in same:
             joined = self._join({customer_id for customer_id in same if customer_id is not None}, self._why(decision))
         if decision.zone is Zone.STEWARD and decision.customer_id != member.customer_id and decision.record_id is not None:
-            self._ask(member, decision.record_id, decision.weight_bits, decision.explanation)
+            self._ask(member.record_id, decision.record_id, decision.weight_bits, decision.explanation)
         for rival in decision.rivals:
             if rival.customer_id not in joined and rival.customer_id != member.customer_id:
-                self._ask(member, rival.record_id, rival.weight_bits, rival.explanation)
+                self._ask(member.record_id, rival.record_id, rival.weight_bits, rival.explanation)
 
     def _join(self, customer_ids: set[UUID], why: Why) -> set[UUID]:
         """Merges customers into the one that wins; not those with a record that a steward linked, or keeps apart from these."""
@@ -179,16 +226,18 @@ class Resolver:
             joined.add(customer_id)
         return joined
 
-    def _ask(self, member: Member, rival_id: UUID, weight_bits: float, explanation: Explanation | None) -> None:
-        rival = self._records[rival_id]
+    def _ask(self, record_id: UUID, rival_id: UUID, weight_bits: float, explanation: Explanation | None) -> None:
         self.questions.append(
             NewItem(
                 ReviewKind.POSSIBLE_MATCH,
-                (member.record_id,),
+                (record_id,),
                 (rival_id,),
-                content=b"".join(sorted((member.content_hash, rival.content_hash))),
+                content=b"".join(sorted((self._content_hash(record_id), self._content_hash(rival_id)))),
                 weight_bits=weight_bits,
                 explanation=explanation.to_bytes() if explanation else b"",
                 model_version=self._model.version,
             )
         )
+
+    def _content_hash(self, record_id: UUID) -> bytes:
+        return self._records[record_id].content_hash if record_id in self._records else self._alone_one(record_id).content_hash

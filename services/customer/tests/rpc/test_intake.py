@@ -167,9 +167,10 @@ async def test_everything_can_be_said_again(master):
     again = [event for event in await master.running.events() if event.target == "rating"]
     assert sorted(event.type.removeprefix("concord.customer.v1.") for event in again) == [
         "activity.recorded", "customer.updated", "holding.changed", "institution.changed", "institution.changed",
+        "quality.changed",
     ]  # fmt: skip
-    last = {event.aggregate_id: event for event in before}
+    last = {(event.type, event.aggregate_id): event for event in before}
     for event in again:
-        assert event.payload == last[event.aggregate_id].payload
+        assert event.payload == last[event.type, event.aggregate_id].payload
         if event.type == ACTIVITY:
-            assert event.event_id == last[event.aggregate_id].event_id
+            assert event.event_id == last[event.type, event.aggregate_id].event_id
