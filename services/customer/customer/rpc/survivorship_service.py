@@ -1,7 +1,9 @@
 """SurvivorshipService: versions of the survivorship policy, and the pins of stewards."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis import clock, etags, pages
 from chassis.database import Connection
@@ -27,6 +29,8 @@ from customer.survivorship_standard import FIRST_VERSION
 
 PAGE_DEFAULT, PAGE_MAX = 50, 200
 CURRENT = "survivorshipPolicies/current"
+AHEAD_MAX = timedelta(days=92)
+"""An activation is not taken back: so far ahead at most may it lie."""
 
 
 class SurvivorshipServicer(SurvivorshipServiceServicer):
@@ -121,7 +125,7 @@ class SurvivorshipServicer(SurvivorshipServiceServicer):
 
     async def ActivatePolicy(self, request: pb.ActivatePolicyRequest, context: Any) -> pb.SurvivorshipPolicy:
         version = _version(request.name)
-        wanted = request.effective_time.ToDatetime(UTC) if request.HasField("effective_time") else None
+        wanted = request.effective_time if request.HasField("effective_time") else None
 
         async def handler(unit: UnitOfWork) -> pb.SurvivorshipPolicy:
             await store.lock_all(unit.connection)
@@ -252,12 +256,15 @@ async def _require_dry_run(connection: Connection, row: PolicyRow, base_version:
         )
 
 
-def _effective_at(wanted: datetime | None, now: datetime, latest: datetime | None) -> datetime:
+def _effective_at(wanted: Timestamp | None, now: datetime, latest: datetime | None) -> datetime:
     earliest = now + LEAD
-    effective_at = wanted or earliest
-    if effective_at < earliest:
-        rule = f"must be {LEAD.seconds} seconds from now or later, so that every process knows; without it, that is when"
-        raise InvalidArgument("EFFECTIVE_TIME_TOO_EARLY", f"effective_time {rule}", field_violations=[("effective_time", rule)])
+    seconds = wanted.seconds - now.timestamp() if wanted else LEAD.total_seconds()
+    if not LEAD.total_seconds() <= seconds <= AHEAD_MAX.total_seconds():
+        rule = f"must be {LEAD.seconds} seconds to {AHEAD_MAX.days} days from now; leave it out for as soon as possible"
+        raise InvalidArgument(
+            "EFFECTIVE_TIME_OUT_OF_RANGE", f"effective_time {rule}", field_violations=[("effective_time", rule)]
+        )
+    effective_at = datetime.fromtimestamp(wanted.seconds, UTC) if wanted else earliest
     if latest is not None and effective_at <= latest:
         raise FailedPrecondition(
             "POLICY_SCHEDULED", f"another policy is scheduled for {latest.isoformat()}; this one must be effective later"

@@ -135,7 +135,7 @@ async def test_a_policy_is_drafted_tried_activated_by_another_and_followed_by_wh
     assert await refused(activation(master, changed)) == "DRY_RUN_MISSING"  # that one was of other content
     await tried(master, changed)
     assert await refused(activation(master, changed, subject="eve")) == "SECOND_PERSON_NEEDED"
-    assert await refused(activation(master, changed, effective_time=master.at(0))) == "EFFECTIVE_TIME_TOO_EARLY"
+    assert await refused(activation(master, changed, effective_time=master.at(0))) == "EFFECTIVE_TIME_OUT_OF_RANGE"
 
     before = len(await master.running.events("concord.customer.v1.customer.updated"))
     activated = await activation(master, changed)
