@@ -76,7 +76,7 @@ class Resolver:
         return why.reason
 
     def leaves_alone(self, record_id: UUID, keys: Sequence[int], alone: Callable[[], Alone]) -> bool:
-        """Whether a new record is nobody else, so that it may be written as it was prepared; stewards are asked where they should be.
+        """Whether a new record is nobody else, so that it may be written as it was prepared. Stewards are asked what is unsure.
 
         `alone` is asked only when somebody comes near.
         """
