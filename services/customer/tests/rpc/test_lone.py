@@ -96,7 +96,7 @@ async def written(application: Any, core: Any, items: list[Prepared], keys: dict
             published = [*await fetch("SELECT * FROM outbox WHERE type NOT LIKE '%institution%'")]
             events = [(row["type"], row["payload"]) for row in published]
             events += [(event.type, event.message.SerializeToString()) for event in unit.events]
-            found["events"] = sorted(repr((kind, normal(EVENTS[kind].FromString(payload), names))) for kind, payload in events)
+            found["events"] = sorted(repr((kind, normal(EVENTS[kind].FromString(payload), names))) for kind, payload in events)  # type: ignore[attr-defined]
             raise Undone
     except Undone:
         return found
@@ -140,7 +140,7 @@ async def test_what_is_remembered_of_a_shape_holds_for_every_party_of_it(master:
     async with application.database.connection() as connection:
         [source] = (await institutions.find_source_systems(connection, [("bank", "core")])).values()
     now = clock.now()
-    moment, seen = Moment(now, 1, first_policy(), "m"), {}
+    moment, seen = Moment(now, 1, first_policy(), "m"), {}  # type: ignore[var-annotated]
     for record in source_records():
         item, party, _ = prepare_with_evidence(now, core.index, source, record)
         shape = shape_of(party)
