@@ -26,6 +26,9 @@ MASK = r"^([a-z][a-zA-Z0-9_]*(\.[a-z][a-zA-Z0-9_]*)*(,[a-z][a-zA-Z0-9_]*(\.[a-z]
 NUMBER_TEXT = r"^(-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?|NaN|-?Infinity)$"
 FORMATS = {"email": "email", "uri": "uri", "uuid": "uuid", "hostname": "hostname", "ipv4": "ipv4", "ipv6": "ipv6"}
 
+BASE64 = "^([A-Za-z0-9+/_-]{4})*([A-Za-z0-9+/_-]{2}==|[A-Za-z0-9+/_-]{3}=)?$"
+"""Of both alphabets, padded."""
+
 
 def component_name(descriptor: Descriptor | EnumDescriptor) -> str:
     """`concord.customer.v1.Customer` is `customer.v1.Customer`."""
@@ -130,7 +133,7 @@ class Schemas:
         if field.type == FieldDescriptor.TYPE_BOOL:
             return {"type": "boolean"}
         if field.type == FieldDescriptor.TYPE_BYTES:
-            schema: Schema = {"type": "string", "contentEncoding": "base64", "pattern": "^([A-Za-z0-9+/_-]{4})*$"}
+            schema: Schema = {"type": "string", "contentEncoding": "base64", "pattern": BASE64}
             return schema
         return text(rules.string, in_request)
 

@@ -153,7 +153,10 @@ def _fill(message: Any, descriptor: Descriptor, depth: int) -> None:
         if inner is None:
             value = _example_value(one)
             if one.is_repeated:
-                getattr(message, one.name).extend([value] * times)
+                values = [value] * times
+                if rules_of(one).repeated.unique and isinstance(value, str):  # ids end with a digit that may differ
+                    values = [f"{value[:-1]}{place % 10}" if place else value for place in range(times)]
+                getattr(message, one.name).extend(values)
             else:
                 setattr(message, one.name, value)
         elif inner.GetOptions().map_entry or inner.full_name in BY_LIBRARY | WRAPPERS or depth >= EXAMPLE_DEPTH_MAX:
@@ -182,7 +185,9 @@ def _example_value(one: FieldDescriptor) -> Any:
         return b"example"
     if one.name == "etag":
         return '"e1"'
-    return matching(rules.string.pattern) if rules.string.pattern else "e" * max(3, rules.string.min_len)
+    if rules.string.pattern:
+        return matching(rules.string.pattern)
+    return "e" * min(max(3, rules.string.min_len), rules.string.max_len or 3)
 
 
 def matching(pattern: str) -> str:
