@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 from uuid import UUID
 
 from chassis import clock
@@ -23,7 +23,7 @@ from customer.domain.import_reading import RowReader
 from customer.domain.intake import Rejected
 from customer.domain.row_splitter import Row
 from customer.import_parties import Defaults, source_record
-from customer.lone import LoneMaker, Moment
+from customer.lone import LoneMaker, Moment, bare
 from customer.prepare import Prepared, prepare_with_evidence, seal
 from customer.store.institutions import SourceSystem
 from customer.store.vault import DataKey
@@ -60,8 +60,7 @@ class Refused:
     description: str
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(NamedTuple):
     """A row as a record, ready to be decided on."""
 
     row_number: int
@@ -105,7 +104,8 @@ def _prepared(
     index, maker = _tools(reading.index_key)
     try:
         texts = reading.reader.texts(row)
-        item, party, features = prepare_with_evidence(now, index, reading.source, source_record(texts, reading.defaults))
+        record = source_record(texts, reading.defaults)
+        item, party, features = prepare_with_evidence(now, index, reading.source, record, is_canonical=True)
     except Rejected as rejected:
         own_key = texts.get("source_record_key", "")
         return Refused(row_number, line_number, own_key, rejected.field, rejected.reason, rejected.description)
@@ -113,7 +113,7 @@ def _prepared(
         record_id, data_key = key
         item = replace(item, record_id=record_id, sealed=seal(item, data_key, record_id, 1))
         if moment is not None and (lone := maker.make(item, party, features, moment)) is not None:
-            item = replace(item, payload=b"", party=b"", lookup_keys=(), sealed=None, lone=lone)
+            item = bare(item, lone)
     return Ready(row_number, line_number, item)
 
 

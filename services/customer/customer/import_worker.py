@@ -28,7 +28,7 @@ from customer.domain.row_splitter import Place, Row, RowSplitter
 from customer.import_parquet import ParquetRows, PartsFile
 from customer.import_parties import Defaults
 from customer.import_preparer import Chunk, PreparerDied, Preparers, Reading, Ready, Refused
-from customer.lone import Moment
+from customer.lone import Moment, whole
 from customer.store import imports as store
 from customer.store import institutions as institution_store
 from customer.store.imports import ImportRow, Rejection
@@ -213,8 +213,7 @@ class ImportWorker:
         taken = await ingest.take(unit, self._core, [one.item for one in ready])
         for one, outcome in zip(ready, taken, strict=True):
             if isinstance(outcome, Rejected):
-                whole = one.item.lone.prepared() if one.item.lone else one.item
-                key = pb.SourceRecord.FromString(whole.payload).source_record_key
+                key = pb.SourceRecord.FromString(whole(one.item).payload).source_record_key
                 refused = Refused(one.row_number, one.line_number, key, outcome.field, outcome.reason, outcome.description)
                 rejections.append(self._rejection(job, refused))
             else:

@@ -14,7 +14,7 @@ from customer.changes import Changes
 from customer.core import Core
 from customer.domain.intake import Rejected, outcome_of_state
 from customer.domain.vocabulary import LinkOrigin, Outcome, ResolutionReason
-from customer.lone import Lone, together
+from customer.lone import Lone, together, whole
 from customer.prepare import Prepared, seal
 from customer.resolving import Alone, Resolver
 from customer.store import copies, matches, rejections, reviews, states
@@ -68,7 +68,7 @@ async def take(unit: UnitOfWork, core: Core, items: Sequence[Prepared]) -> list[
         elif batch.leaves_alone(item):
             taken.append((Outcome.CREATED, batch.whose(item), ResolutionReason.NEW_CUSTOMER))
         else:
-            taken.append(batch.take(item.lone.prepared() if item.lone else item))
+            taken.append(batch.take(whole(item)))
     if news:
         await batch.write()
     return [
@@ -199,9 +199,9 @@ class _Batch:
         """Records that were left alone and are near to this one join what is decided in memory."""
         same = self.alone.get(item.key)
         for record_id in self.resolver.take_back((*item.blocking_keys, *(same.blocking_keys if same else ()))):
-            lone = cast(Lone, self.alone.pop(self.alone_keys[record_id]).lone)
-            member, content = self._new(lone.prepared())
-            self.resolver.add_alone(member, content, lone.customer_id)
+            left = self.alone.pop(self.alone_keys[record_id])
+            member, content = self._new(whole(left))
+            self.resolver.add_alone(member, content, self.whose(left).customer_id)
 
     def take(self, item: Prepared) -> tuple[Outcome, Member, ResolutionReason]:
         """Decides about one item: what becomes of it, its record, and why that belongs to its customer."""

@@ -5,9 +5,9 @@ Most rows of a bulk load end so. What is written is what `Changes` would write; 
 
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from chassis.ids import new_id
@@ -21,9 +21,10 @@ from customer.domain.features import Features
 from customer.domain.golden import golden
 from customer.domain.survivorship import Policy
 from customer.domain.vocabulary import LinkOrigin, ResolutionReason
-from customer.prepare import Prepared
+from customer.prepare import Prepared, Sealed
 from customer.standards import time_zones
 from customer.statements import view
+from customer.store import copies
 from customer.store.copies import encoded, encoded_keys
 from customer.store.customers import CustomerRow
 from customer.store.quality import Remembered
@@ -45,19 +46,23 @@ class Moment:
     model_version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Lone:
-    """The rows of a new customer with one record, encoded, by table.
+class Lone(NamedTuple):
+    """What a record brings when it stays alone. A plain tuple, because it travels between processes.
 
-    Pickled, because seldom wanted: `whole`, the record as it was prepared, for the case that another record belongs to it;
-    `evidence`, what matching looks at, for the case that others come near.
+    Args:
+        customer_id: of its new customer.
+        policy_version: by which it was made.
+        model_version: of the match model, likewise.
+        rows: the rows of the customer and its record, encoded, by table.
+        kept: payload, party, look-up keys and sealed state of the record, for the case that another record belongs to it.
+        evidence: what matching looks at, pickled, for the case that others come near.
     """
 
     customer_id: UUID
     policy_version: int
     model_version: str
     rows: tuple[tuple[str, bytes], ...]
-    whole: bytes
+    kept: tuple[bytes, bytes, tuple[int, ...], tuple[bytes, bytes, bytes]]
     evidence: bytes
 
     def features(self) -> Features:
@@ -65,10 +70,18 @@ class Lone:
         found: Features = pickle.loads(self.evidence)  # from our own process only
         return found
 
-    def prepared(self) -> Prepared:
-        """The record as it was prepared."""
-        found: Prepared = pickle.loads(self.whole)  # from our own process only
-        return found
+
+def bare(item: Prepared, lone: Lone) -> Prepared:
+    """A prepared record without what its `Lone` has."""
+    return replace(item, payload=b"", party=b"", lookup_keys=(), sealed=None, lone=lone)
+
+
+def whole(item: Prepared) -> Prepared:
+    """A prepared record as it was before it was made bare."""
+    if item.lone is None:
+        return item
+    payload, party, lookup_keys, sealed = item.lone.kept
+    return replace(item, payload=payload, party=party, lookup_keys=lookup_keys, sealed=Sealed(*sealed), lone=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +128,10 @@ class LoneMaker:
         row = CustomerRow(customer_id, 1, moment.now, moment.now)
         changed = _changed(row, member, moment.epoch).SerializeToString() + assessed.attribute_qualities
         rows = _rows(item, member, moment, changed, assessed)
-        pickled = (pickle.dumps(one, pickle.HIGHEST_PROTOCOL) for one in (item, features))
-        return Lone(customer_id, moment.policy.version, moment.model_version, rows, *pickled)
+        sealed = item.sealed.payload, item.sealed.stated_party, item.sealed.present_party
+        kept = item.payload, item.party, item.lookup_keys, sealed
+        evidence = pickle.dumps(features, pickle.HIGHEST_PROTOCOL)
+        return Lone(customer_id, moment.policy.version, moment.model_version, rows, kept, evidence)
 
     def _assessed(self, member: Member, moment: Moment, shape: tuple[Any, ...] | None) -> _Assessed | None:
         if shape is None:
@@ -194,7 +209,8 @@ def _changed(row: CustomerRow, member: Member, epoch: int) -> pb.CustomerChanged
 
 
 def _rows(item: Prepared, member: Member, moment: Moment, changed: bytes, assessed: _Assessed) -> tuple[tuple[str, bytes], ...]:
-    record_id, customer_id, now, sealed = member.record_id, member.customer_id, moment.now, item.sealed
+    record_id, customer_id, sealed = member.record_id.bytes, member.customer_id.bytes, item.sealed
+    now, observed_at = copies.microseconds(moment.now), copies.microseconds(member.observe_time)
     assert sealed is not None
     events: list[tuple[str, bytes]] = [(published.CUSTOMER_UPDATED, changed)]
     rows = [
@@ -204,7 +220,7 @@ def _rows(item: Prepared, member: Member, moment: Moment, changed: bytes, assess
             encoded(
                 "records",
                 (record_id, member.source_system_number, member.source_key, member.institution_id, customer_id, 1,
-                 LinkOrigin.AUTO, ResolutionReason.NEW_CUSTOMER, 1, 1, member.content_hash, member.observe_time, now, now,
+                 LinkOrigin.AUTO, ResolutionReason.NEW_CUSTOMER, 1, 1, member.content_hash, observed_at, now, now,
                  sealed.present_party, item.blocking_keys, item.lookup_keys),
             ),
         ),
@@ -212,7 +228,7 @@ def _rows(item: Prepared, member: Member, moment: Moment, changed: bytes, assess
             "source_records",
             encoded(
                 "source_records",
-                (record_id, 1, member.institution_id, member.content_hash, member.observe_time, sealed.payload,
+                (record_id, 1, member.institution_id, member.content_hash, observed_at, sealed.payload,
                  sealed.stated_party, now),
             ),
         ),
@@ -230,14 +246,14 @@ def _rows(item: Prepared, member: Member, moment: Moment, changed: bytes, assess
         scores = Remembered(1, assessed.completeness_percent, assessed.credibility_percent)
         percents = scores.completeness_percent, scores.credibility_percent
         rows.append(("customer_qualities", encoded("customer_qualities", (customer_id, 1, *percents))))
-        message = published.quality_changed(customer_id, scores, moment.epoch).message
+        message = published.quality_changed(member.customer_id, scores, moment.epoch).message
         events.append((published.QUALITY_CHANGED, message.SerializeToString()))
-    rows.append(("outbox", b"".join(_event(kind, customer_id, payload, now) for kind, payload in events)))
+    rows.append(("outbox", b"".join(_event(kind, member.customer_id, payload, now) for kind, payload in events)))
     return tuple(rows)
 
 
-def _event(kind: str, customer_id: UUID, payload: bytes, now: datetime) -> bytes:
-    return encoded("outbox", (new_id(), new_id(), kind, None, str(customer_id), payload, now, None))
+def _event(kind: str, customer_id: UUID, payload: bytes, now: int) -> bytes:
+    return encoded("outbox", (new_id().bytes, new_id().bytes, kind, None, str(customer_id), payload, now, None))
 
 
 def together(lones: Sequence[Lone]) -> dict[str, list[bytes]]:

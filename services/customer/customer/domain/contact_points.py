@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from functools import cache, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
@@ -15,7 +15,6 @@ DOMAINS_CACHED_MAX = 50_000
 _PLAIN_LOCAL = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*")
 _INTERNATIONAL = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 COUNTRY_DIGITS_MAX = 3
-_NO_FORM = frozenset({None, "", "NA"})
 _OTHER_KINDS = ("fixed_line", "toll_free", "premium_rate", "shared_cost", "voip", "uan", "voicemail")
 _MOBILE = frozenset({PhoneNumberType.MOBILE, PhoneNumberType.PAGER, PhoneNumberType.PERSONAL_NUMBER})
 
@@ -58,11 +57,13 @@ def _forms(country_digits: str) -> tuple[re.Pattern[str], tuple[re.Pattern[str],
     """The forms of mobile and of other numbers behind a country's digits; None where a form alone does not tell."""
     regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(country_digits), ())
     country = phonenumbers.PhoneMetadata.metadata_for_region(regions[0], None) if len(regions) == 1 else None
-    if country is None or country.mobile is None or country.mobile.national_number_pattern in _NO_FORM:
-        return None
-    kinds = [getattr(country, kind) for kind in _OTHER_KINDS]
-    others = {kind.national_number_pattern for kind in kinds if kind is not None} - _NO_FORM
-    return re.compile(country.mobile.national_number_pattern), tuple(map(re.compile, sorted(others)))
+    mobile, *others = [_form(getattr(country, kind, None)) for kind in ("mobile", *_OTHER_KINDS)]
+    return (mobile, tuple(other for other in others if other)) if mobile else None
+
+
+def _form(kind: Any) -> re.Pattern[str] | None:
+    form = kind.national_number_pattern if kind is not None else None
+    return re.compile(form) if form and form != "NA" else None
 
 
 def email(address: str) -> tuple[str, bool]:

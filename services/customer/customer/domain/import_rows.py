@@ -1,6 +1,7 @@
 """The columns of a bulk import: which fields there are, which column is which, and what a text in one may be."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -169,12 +170,12 @@ def _nearest(name: str, names: Sequence[str] = NAMES) -> str:
 
 
 def plain(field: str, text: str) -> str:
-    """A text without spaces around it.
+    """A text in composed letters with single spaces, as the intake keeps it.
 
     Raises:
         Rejected: CONTROL_CHARACTER.
     """
-    text = text.strip()
+    text = " ".join((text if text.isascii() else unicodedata.normalize("NFC", text)).split())
     if not text.isprintable() and _CONTROL.search(text):
         raise Rejected(field, "CONTROL_CHARACTER", "must have no control characters and no broken letters")
     return text

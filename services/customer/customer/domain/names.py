@@ -18,6 +18,7 @@ _PLAIN = str.maketrans({"ø": "o", "đ": "d", "ð": "d", "ł": "l", "æ": "ae", 
 _APOSTROPHES = re.compile("['\u2019\u02bc`´]")
 
 
+@lru_cache(CACHED_MAX)
 def folded(text: str) -> str:
     """Without case, accents, width and needless spaces: `Ｎovák ` is `novak`."""
     if text.isascii():

@@ -23,10 +23,10 @@ def is_birth_date(digits: str) -> bool:
 
 def is_phone(number: str) -> bool:
     """Whether a telephone number is a well-known filler, in national or international form."""
-    digits = "".join(filter(str.isdigit, number))
+    digits = number if number.isdigit() else "".join(filter(str.isdigit, number))
     known = _known("phone_digits")
     # Country prefixes have one to three digits; the filler is what follows.
-    tails = {digits[start:] for start in range(4)}
+    tails = (digits, digits[1:], digits[2:], digits[3:])
     return not known.isdisjoint(tails) or any(map(_is_repeated, tails)) or _is_counted(digits)
 
 
@@ -49,7 +49,7 @@ def is_name(folded: str) -> bool:
 
 
 def _is_repeated(text: str) -> bool:
-    return len(text) >= REPEATED_CHARACTERS_MIN and len(set(text)) == 1
+    return len(text) >= REPEATED_CHARACTERS_MIN and text == text[0] * len(text)
 
 
 def _is_counted(digits: str) -> bool:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 
@@ -39,7 +38,7 @@ def _bigints(values: Sequence[int]) -> bytes:
 
 
 _KINDS: dict[str, Callable[[Any], bytes]] = {
-    "uuid": lambda value: b"\0\0\0\x10" + value.bytes,
+    "uuid": lambda value: b"\0\0\0\x10" + value,
     "int2": lambda value: _SMALL.pack(2, value),
     "int4": lambda value: _INTEGER.pack(4, value),
     "int8": lambda value: _BIG.pack(8, value),
@@ -47,7 +46,7 @@ _KINDS: dict[str, Callable[[Any], bytes]] = {
     "bool": lambda value: b"\0\0\0\1\1" if value else b"\0\0\0\1\0",
     "text": lambda value: _bytes(value.encode()),
     "bytea": _bytes,
-    "timestamptz": lambda value: _BIG.pack(8, (value - _EPOCH) // _MICROSECOND),
+    "timestamptz": lambda value: _BIG.pack(8, value),
     "int8[]": _bigints,
 }
 TABLES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
@@ -82,16 +81,21 @@ def _encoders(table: str) -> tuple[bytes, tuple[Callable[[Any], bytes], ...]]:
     return struct.pack(">h", len(columns)), tuple(_KINDS[kind] for kind in kinds)
 
 
+def microseconds(instant: datetime) -> int:
+    """An instant as it is sent."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
 def encoded(table: str, values: Sequence[Any]) -> bytes:
-    """A row; None is null."""
+    """A row. Ids are their 16 bytes, instants their `microseconds`; None is null."""
     head, encoders = _encoders(table)
     return head + b"".join([_NULL if value is None else encode(value) for encode, value in zip(encoders, values, strict=True)])
 
 
-def encoded_keys(keys: Iterable[int], record_id: UUID) -> bytes:
+def encoded_keys(keys: Iterable[int], record_id: bytes) -> bytes:
     """The rows of a record in `blocking_keys`: many, so they have a way of their own."""
-    pack, identity = _KEY_ROW.pack, record_id.bytes
-    return b"".join([pack(2, 8, key, 16, identity) for key in keys])
+    pack = _KEY_ROW.pack
+    return b"".join([pack(2, 8, key, 16, record_id) for key in keys])
 
 
 async def copy(connection: Connection, table: str, rows: Iterable[bytes]) -> None:

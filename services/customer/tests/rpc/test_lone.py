@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from chassis import clock
 from concord.customer.v1 import customer_events_pb2, intake_service_pb2
 from customer import ingest
-from customer.lone import LoneMaker, Moment, assess, shape_of
+from customer.lone import LoneMaker, Moment, assess, bare, shape_of
 from customer.prepare import Prepared, prepare_with_evidence, seal
 from customer.store import institutions
 from customer.store.records import Member
@@ -125,7 +125,7 @@ async def test_a_batch_writes_the_same_with_and_without_what_was_prepared(master
         item = replace(item, record_id=record_id, sealed=seal(item, key, record_id, 1))
         plain.append(item)
         lone = maker.make(item, party, features, moment)
-        rich.append(replace(item, payload=b"", party=b"", lookup_keys=(), sealed=None, lone=lone) if lone else item)
+        rich.append(bare(item, lone) if lone else item)
     assert len([item for item in rich if item.lone]) > len(rich) / 2
     one, other = await written(application, core, plain, keys), await written(application, core, rich, keys)
     for part, expected in one.items():
