@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 from rich.console import Console
 
-from bench import baselines, intake, whole
+from bench import baselines, bulk, intake, whole
 from bench.figures import Report
 from bench.machine import running
 from bench.processes import Broken, Helper, Loads
@@ -57,6 +57,7 @@ async def _measure(report: Report, scale: float) -> None:
             await step("machine", lambda: baselines.measure_machine(report, machine, scale))
             await step("outbox relay", lambda: baselines.measure_relay(report, machine, loads, scale))
             await step("intake", lambda: intake.measure(report, machine, scale))
+            await step("bulk import", lambda: bulk.measure(report, machine, scale))
             echo = await open_things.enter_async_context(machine.echo(baselines.DURABLE))
             await whole.measure(report, echo, loads, scale, step)
     report.facts["seconds"] = time.monotonic() - began

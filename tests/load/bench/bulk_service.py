@@ -16,7 +16,8 @@ import uvloop
 
 from bench.intake_service import Intake
 from bench.processes import resident_bytes, with_children
-from chassis import config, migrations, server
+from chassis import bus, config, migrations, server
+from chassis.relay import Relay
 from chassis.testing import acting_as, principal
 from concord.customer.v1 import import_service_pb2 as pb
 from customer.config import Settings
@@ -67,6 +68,23 @@ async def load(servicer: ImportServicer, path: Path) -> Json:
     }
 
 
+async def drain(application: server.Application) -> float:
+    """Relays what the load left in the outbox; answers seconds."""
+    connected, stopping = await bus.connect(application.settings, "customer"), asyncio.Event()
+    relay = asyncio.create_task(
+        Relay("customer", application.database, application.commands.outbox_wake).run(connected, stopping)
+    )
+    began = time.perf_counter()
+    async with application.database.connection() as connection:
+        while await connection.fetchval("SELECT EXISTS (SELECT FROM outbox WHERE published_at IS NULL)"):  # noqa: ASYNC110
+            await asyncio.sleep(POLL_SECONDS)
+    took = time.perf_counter() - began
+    stopping.set()
+    await relay
+    await connected.client.close()
+    return took
+
+
 async def serve(settings: Settings) -> None:
     """Makes the databases' tables and loads one file a line until the input ends."""
     await migrations.migrate(SERVICE.migrations, settings.database_url)
@@ -86,6 +104,8 @@ async def serve(settings: Settings) -> None:
         if profile:
             profile.enable()
         answer = await load(servicer, Path(order["file"]))
+        if order.get("drain"):
+            answer["drain_seconds"] = await drain(application)
         if profile:
             profile.disable()
             profile.dump_stats(order["profile"])

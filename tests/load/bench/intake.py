@@ -18,13 +18,13 @@ UNARY_GOAL, GATHERED_GOAL = 0.5, 5.0
 RESOLVE_P99_MS_MAX, RESOLVE_GROWTH_MAX = 5.0, 2.0
 
 
-async def measure(report: Report, machine: Machine, scale: float) -> None:
-    """The single ingest and the gathered one; resolving among few people and among many."""
+async def told(machine: Machine) -> dict[str, str]:
+    """What a customer master of its own is told: empty databases, keys, a bus."""
     databases = {name: f"bench_{name}_{uuid.uuid4().hex}" for name in ("customer", "keys")}
     for database in databases.values():
         await machine.execute(f"CREATE DATABASE {database}")
     private, public = identity.generate_key("customer")
-    told = {
+    return {
         "CONCORD_DATABASE_URL": machine.postgres.url(databases["customer"]),
         "CONCORD_CUSTOMER_KEYS_URL": machine.postgres.url(databases["keys"]),
         "CONCORD_CUSTOMER_INDEX_KEY": secrets.token_hex(32),
@@ -35,7 +35,11 @@ async def measure(report: Report, machine: Machine, scale: float) -> None:
         "CONCORD_IDENTITY_KEYS": json.dumps({"keys": [public]}),
         "CONCORD_IDENTITY_PRIVATE_KEY": json.dumps(private),
     }
-    async with Helper("intake_service", told) as service:
+
+
+async def measure(report: Report, machine: Machine, scale: float) -> None:
+    """The single ingest and the gathered one; resolving among few people and among many."""
+    async with Helper("intake_service", await told(machine)) as service:
         order = {"kind": "unary", "rounds": max(3, round(ROUNDS * min(scale, 1))), "gathered": round(GATHERED * min(scale, 1))}
         answer = await service.ask(order)
         section = "ingest / a bare transaction of the same rows"

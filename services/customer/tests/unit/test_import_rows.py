@@ -22,6 +22,7 @@ from customer.domain.row_splitter import ROW_BYTES_MAX, Place, Row, RowSplitter
 from customer.import_parquet import PartsFile
 from customer.import_parties import Defaults, source_record
 from customer.import_preparer import Chunk, Reading, Ready, Refused, prepare_rows
+from customer.standards import canonical
 from customer.store.institutions import SourceSystem
 
 HEADER = ("source_record_key", "full_name", "birth_date", "national_id", "phone", "observe_time", "ignore")
@@ -138,6 +139,17 @@ def test_what_a_text_must_not_be_is_named_by_its_column(texts: dict[str, str], f
         source_record({"source_record_key": "1"} | texts, DEFAULTS)
     assert (rejected.value.field, rejected.value.reason) == (field, reason)
     assert all(text not in rejected.value.description for text in texts.values() if len(text) > 3)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from(import_rows.NAMES), st.text(max_size=30)))
+def test_a_row_states_its_texts_as_the_intake_keeps_them(texts: dict[str, str]) -> None:
+    try:
+        plain = {name: text for name, value in texts.items() if (text := import_rows.plain(name, value))}
+        party = source_record({"source_record_key": "1"} | plain, DEFAULTS).party
+    except Rejected:
+        return
+    assert canonical(party) == party
 
 
 def test_columns_are_known_by_many_writings_and_strangers_are_named() -> None:
