@@ -54,6 +54,7 @@ PROBLEMS = {
     "413": "The body is larger than 1 MiB.",
     "415": "The content is not JSON.",
     "422": "The Idempotency-Key was used for another request.",
+    "428": "If-Match is missing: the change is made only to what was read.",
     "429": "Too many requests; Retry-After says when.",
     "503": "Overloaded, or a service is away; the same request may be sent again.",
     "504": "Not answered in time; the same request may be sent again.",
@@ -79,6 +80,13 @@ PARAMETER_COMPONENTS: dict[str, Schema] = {
         "in": "header",
         "description": "The ETag that was read; another one in force refuses the change.",
         "schema": {"type": "string", "pattern": '^("[0-9A-Za-z_.:+/=-]{1,62}"|[0-9A-Za-z_.:+/=-]{1,62}|\\*)$'},
+    },
+    "IfMatchNeeded": {
+        "name": "If-Match",
+        "in": "header",
+        "required": True,
+        "description": "The ETag that was read; another one in force refuses the change.",
+        "schema": {"type": "string", "pattern": '^("[0-9A-Za-z_.:+/=-]{1,62}"|[0-9A-Za-z_.:+/=-]{1,62})$'},
     },
     "RequestTimeout": {
         "name": "Request-Timeout",
@@ -225,7 +233,7 @@ def _operation(transcoder: Transcoder, contracts: Contracts, schemas: Schemas, p
     }
     if binding.body:
         operation["requestBody"] = _body(transcoder, contracts, schemas)
-    operation["responses"] = _responses(rpc, bool(binding.body), "etag" in transcoder.header_fields, schema)
+    operation["responses"] = _responses(transcoder, schema)
     return operation | _access(rpc)
 
 
@@ -244,7 +252,8 @@ def _access(rpc: Rpc) -> Schema:
     }
 
 
-def _responses(rpc: Rpc, has_body: bool, takes_etag: bool, schema: Schema) -> Schema:
+def _responses(transcoder: Transcoder, schema: Schema) -> Schema:
+    rpc = transcoder.rpc
     headers: Schema = {
         "X-Request-Id": {"$ref": "#/components/headers/RequestId"},
         "RateLimit": {"$ref": "#/components/headers/RateLimit"},
@@ -253,16 +262,18 @@ def _responses(rpc: Rpc, has_body: bool, takes_etag: bool, schema: Schema) -> Sc
         headers["ETag"] = {"$ref": "#/components/headers/ETag"}
     statuses = ["400", "401", "403", "404"]
     statuses += ["409"] if rpc.changes else []
-    statuses += ["412"] if takes_etag else []
-    statuses += ["413", "415"] if has_body else []
+    statuses += ["412"] if "etag" in transcoder.header_fields else []
+    statuses += ["413", "415"] if transcoder.binding.body else []
     statuses += ["422"] if rpc.changes else []
+    statuses += ["428"] if "etag" in transcoder.headers_needed else []
     done: Schema = {"description": "Done.", "headers": headers, "content": {"application/json": {"schema": schema}}}
     return {"200": done} | {status: {"$ref": RESPONSES + status} for status in [*statuses, "429", "503", "504", "default"]}
 
 
 def _header_parameters(transcoder: Transcoder) -> list[Schema]:
-    names = ["IdempotencyKey"] if transcoder.rpc.changes and "request_id" in transcoder.header_fields else []
-    names += ["IfMatch"] if "etag" in transcoder.header_fields else []
+    names = ["IdempotencyKey"] if "request_id" in transcoder.headers_needed else []
+    if "etag" in transcoder.header_fields:
+        names.append("IfMatchNeeded" if "etag" in transcoder.headers_needed else "IfMatch")
     return [{"$ref": PARAMETERS + name} for name in [*names, "RequestTimeout"]]
 
 
@@ -270,9 +281,11 @@ def _body(transcoder: Transcoder, contracts: Contracts, schemas: Schemas) -> Sch
     field = transcoder.body_field
     if field is not None:
         descriptor = cast(Descriptor, field.message_type)
+        is_update = any(_is_mask(other) for other in transcoder.rpc.descriptor.input_type.fields)
+        in_path = frozenset(path[1] for path in transcoder.bound if len(path) == 2 and path[0] == field.name)
         schema, required = schemas.reference(descriptor), True
-        if any(_is_mask(other) for other in transcoder.rpc.descriptor.input_type.fields):
-            schema = schemas.update_reference(descriptor)
+        if is_update or in_path:
+            schema = schemas.body_reference(descriptor, in_path, is_update)
         description = contracts.comments.get(field.full_name, "")
     else:
         descriptor = transcoder.rpc.descriptor.input_type
@@ -320,7 +333,8 @@ def _text_schema(field: FieldDescriptor, schemas: Schemas) -> Schema:
     """The schema of a value that travels as text, in a query or a path."""
     rules = rules_of(field).repeated.items if field.is_repeated else rules_of(field)
     if field.enum_type is not None:
-        names = [value.name for value in field.enum_type.values if value.number not in rules.enum.not_in]
+        allowed = list(rules.enum.__getattribute__("in")) or [value.number for value in field.enum_type.values]
+        names = [value.name for value in field.enum_type.values if value.number in {*allowed} - {*rules.enum.not_in}]
         return {"type": "string", "enum": names}
     if field.type in RANGES:
         low, high = bounds(field, rules)

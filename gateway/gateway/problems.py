@@ -31,6 +31,7 @@ TITLES = {
     414: "The address is too long",
     415: "The content is not JSON",
     422: "The Idempotency-Key was used for another request",
+    428: "The version that was read is not named",
     429: "Too many requests",
     431: "The headers are too large",
     499: "The call was cancelled",

@@ -14,7 +14,7 @@ from gateway.identity import Admission
 from gateway.json_decoder import Decoders
 from gateway.json_encoder import Encoders
 from gateway.limits import read_body
-from gateway.problems import from_rpc_error, wrong
+from gateway.problems import Problem, from_rpc_error, wrong
 from gateway.routes import Route, bindings
 from gateway.transcoding import HEADER_OF_FIELD, Transcoder
 
@@ -31,8 +31,9 @@ class RpcEndpoint:
         self.transcoder = transcoder
         self._call: Any = unary(channel, rpc)
         self._reads_key = "request_id" in transcoder.header_fields
-        self._needs_key = self._reads_key and rpc.changes
+        self._needs_key = "request_id" in transcoder.headers_needed
         self._reads_etag = "etag" in transcoder.header_fields
+        self._needs_etag = "etag" in transcoder.headers_needed
         etag = rpc.descriptor.output_type.fields_by_name.get("etag")
         self._answers_etag = etag is not None and etag.type == etag.TYPE_STRING
 
@@ -75,12 +76,15 @@ class RpcEndpoint:
             )
         etag = headers.get(b"if-match")
         if etag is not None and self._reads_etag:
-            fields |= _etag_field(etag.decode("latin-1"))
+            fields |= _etag_field(etag.decode("latin-1"), self._needs_etag)
+        elif self._needs_etag:
+            wanted = "is needed: the ETag that was read, because only what was seen is changed"
+            raise Problem(428, "IF_MATCH_MISSING", f"If-Match: {wanted}", [("If-Match", wanted)])
         return fields
 
 
-def _etag_field(header: str) -> dict[str, str]:
-    if header == "*":
+def _etag_field(header: str, is_needed: bool) -> dict[str, str]:
+    if header == "*" and not is_needed:
         return {}  # any version: what a request without an etag says
     quoted = header if header.startswith('"') else f'"{header}"'  # many write it without the quotes
     if ETAG.fullmatch(quoted):

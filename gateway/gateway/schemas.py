@@ -15,7 +15,7 @@ from buf.validate import validate_pb2
 from concord.options.v1 import field_options_pb2
 from gateway.contracts import is_choice
 from gateway.json_encoder import BY_LIBRARY, LONG, WRAPPERS
-from gateway.values import FLOATS, RANGES
+from gateway.values import BASE64, FLOATS, RANGES
 
 Schema = dict[str, Any]
 REF = "#/components/schemas/"
@@ -25,9 +25,6 @@ DURATION = r"^-?[0-9]{1,11}(\.[0-9]{1,9})?s$"
 MASK = r"^([a-z][a-zA-Z0-9_]*(\.[a-z][a-zA-Z0-9_]*)*(,[a-z][a-zA-Z0-9_]*(\.[a-z][a-zA-Z0-9_]*)*)*)?$"
 NUMBER_TEXT = r"^(-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,9})?|NaN|-?Infinity)$"
 FORMATS = {"email": "email", "uri": "uri", "uuid": "uuid", "hostname": "hostname", "ipv4": "ipv4", "ipv6": "ipv6"}
-
-BASE64 = "^([A-Za-z0-9+/_-]{4})*([A-Za-z0-9+/_-]{2}==|[A-Za-z0-9+/_-]{3}=)?$"
-"""Of both alphabets, padded."""
 
 
 def component_name(descriptor: Descriptor | EnumDescriptor) -> str:
@@ -65,10 +62,16 @@ class Schemas:
             self.components[name].update(made)
         return {"$ref": REF + name}
 
-    def update_reference(self, descriptor: Descriptor) -> Schema:
-        """The same for an update, in which no field is required: what is left out stays as it is."""
-        name = f"{component_name(descriptor)}Update"
-        self.components[name] = self.message(descriptor, is_update=True)
+    def body_reference(self, descriptor: Descriptor, in_path: frozenset[str], is_update: bool) -> Schema:
+        """The same for a body whose fields `in_path` stand in the path; in an update what is left out stays as it is."""
+        name = f"{component_name(descriptor)}{'Update' if is_update else 'Body'}"
+        schema = self.components[name] = self.message(descriptor, is_update=is_update)
+        for field in (descriptor.fields_by_name[one] for one in sorted(in_path)):
+            shown = schema["properties"][field.json_name]
+            comment = f"{shown.get('description', '')} Given by the path: leave it out, or write the same.".strip()
+            schema["properties"][field.json_name] = shown | {"readOnly": True, "description": comment}
+            if field.json_name in schema.get("required", ()):
+                schema["required"].remove(field.json_name)
         return {"$ref": REF + name}
 
     def message(self, descriptor: Descriptor, without: frozenset[str] = frozenset(), is_update: bool = False) -> Schema:
@@ -112,6 +115,9 @@ class Schemas:
             return self.single(field, rules, in_request)
         schema: Schema = {"type": "array", "items": self.single(field, rules.repeated.items, in_request)}
         _copy(rules.repeated, schema, {"min_items": "minItems", "max_items": "maxItems", "unique": "uniqueItems"})
+        if rules.repeated.unique and in_request and (field.enum_type is not None or field.type in RANGES):
+            # A number and its name or text are one value, which uniqueItems cannot see.
+            schema["anyOf"] = [{"items": {"type": "string"}}, {"items": {"type": "integer"}}]
         return schema
 
     def _map(self, entry: Descriptor, rules: validate_pb2.FieldRules, in_request: bool) -> Schema:
@@ -133,8 +139,7 @@ class Schemas:
         if field.type == FieldDescriptor.TYPE_BOOL:
             return {"type": "boolean"}
         if field.type == FieldDescriptor.TYPE_BYTES:
-            schema: Schema = {"type": "string", "contentEncoding": "base64", "pattern": BASE64}
-            return schema
+            return _octets(rules.bytes)
         return text(rules.string, in_request)
 
     def _message_value(self, descriptor: Descriptor, in_request: bool) -> Schema:
@@ -155,8 +160,9 @@ class Schemas:
         schema = self.reference(descriptor)
         excluded = list(rules.not_in)
         if in_request and excluded:
-            names = [descriptor.values_by_number[number].name for number in excluded if number in descriptor.values_by_number]
-            schema["not"] = {"enum": [*names, *excluded]}
+            schema["not"] = {"enum": _names_and_numbers(descriptor, excluded)}
+        if in_request and (allowed := list(rules.__getattribute__("in"))):
+            schema["enum"] = _names_and_numbers(descriptor, allowed)
         return schema
 
     def _enum(self, descriptor: EnumDescriptor) -> Schema:
@@ -188,8 +194,15 @@ def is_required(field: FieldDescriptor) -> bool:
     if field.type == FieldDescriptor.TYPE_STRING:
         string = rules.string
         return string.min_len > 0 or string.len > 0 or (bool(string.pattern) and re.search(string.pattern, "") is None)
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return rules.bytes.min_len > 0
     low, high = bounds(field, rules)
     return not low <= 0 <= high
+
+
+def _names_and_numbers(descriptor: EnumDescriptor, numbers: list[int]) -> list[str | int]:
+    """Values of an enum as a request may write them."""
+    return [*(descriptor.values_by_number[number].name for number in numbers if number in descriptor.values_by_number), *numbers]
 
 
 def _is_output(field: FieldDescriptor) -> bool:
@@ -251,6 +264,16 @@ def text(rules: validate_pb2.StringRules, in_request: bool) -> Schema:
         schema["format"] = FORMATS[which]
     if in_request and not {"pattern", "const", "enum", "format"} & set(schema):
         schema["pattern"] = NO_CONTROL
+    return schema
+
+
+def _octets(rules: validate_pb2.BytesRules) -> Schema:
+    """Bytes as base64 of both alphabets. A text counts characters, so that with padding up to two bytes too few look enough."""
+    schema: Schema = {"type": "string", "contentEncoding": "base64", "pattern": f"^{BASE64.pattern}$"}
+    if rules.min_len:
+        schema["minLength"] = -(-4 * rules.min_len // 3)
+    if rules.max_len:
+        schema["maxLength"] = 4 * rules.max_len // 3
     return schema
 
 

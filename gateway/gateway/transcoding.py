@@ -15,6 +15,7 @@ from gateway.json_decoder import Decoders, invalid, load, quoted
 from gateway.json_encoder import BY_LIBRARY, WRAPPERS, Encode, Encoders
 from gateway.problems import Problem, camel, wrong
 from gateway.routes import Binding
+from gateway.schemas import is_required
 from gateway.templates import Variable
 from gateway.values import Parse, Wrong
 
@@ -47,21 +48,22 @@ class Transcoder:
         self._decoders = decoders
         descriptor = rpc.descriptor.input_type
         self._captures = [_capture(rpc, descriptor, variable) for variable in binding.template.variables]
-        self._bound = {variable.field_path for variable in binding.template.variables}
+        self.bound = {variable.field_path for variable in binding.template.variables}
         self.body_field = _named_field(rpc, descriptor, binding.body) if binding.body not in ("", "*") else None
         if self.body_field is not None and (self.body_field.message_type is None or self.body_field.is_repeated):
             raise ContractError(f"{rpc.path}: body {binding.body} must be a single message")
         self.query_fields = self._query_fields(descriptor) if binding.body != "*" else {}
         self._query_names = {name: field for names, field in _with_both_names(descriptor, self.query_fields) for name in names}
         self.header_fields = tuple(name for name in HEADER_OF_FIELD if _is_text(descriptor, name))
-        taken = {path[0] for path in self._bound if len(path) == 1} | set(self.header_fields)
+        self.headers_needed = {name for name in self.header_fields if _is_needed(rpc, descriptor.fields_by_name[name])}
+        taken = {path[0] for path in self.bound if len(path) == 1} | set(self.header_fields)
         self.body_is_optional = binding.body == "*" and taken >= set(descriptor.fields_by_name)
         self.encode_response = _response_encoder(rpc, binding, encoders)
 
     def _query_fields(self, descriptor: Descriptor) -> dict[tuple[str, ...], FieldDescriptor]:
         """The fields that are left for the query, by their paths."""
         found: dict[tuple[str, ...], FieldDescriptor] = {}
-        taken = self._bound | ({(self.body_field.name,)} if self.body_field else set())
+        taken = self.bound | ({(self.body_field.name,)} if self.body_field else set())
         _collect(self.rpc, descriptor, (), taken, frozenset({descriptor.full_name}), found)
         return found
 
@@ -216,6 +218,11 @@ def _named_field(rpc: Rpc, descriptor: Descriptor, name: str) -> FieldDescriptor
 def _is_text(descriptor: Descriptor, name: str) -> bool:
     field = descriptor.fields_by_name.get(name)
     return field is not None and field.type == FieldDescriptor.TYPE_STRING and not field.is_repeated
+
+
+def _is_needed(rpc: Rpc, field: FieldDescriptor) -> bool:
+    """Whether a call needs the header of this field: every change its key, an etag where the contract wants one."""
+    return rpc.changes if field.name == "request_id" else is_required(field)
 
 
 def _collect(

@@ -148,6 +148,16 @@ async def test_the_etag_of_an_answer_is_what_the_service_gets_back(client, stack
     assert stack.backend.received[0].request.etag == arrives
 
 
+@pytest.mark.parametrize(("header", "status", "reason"), [(None, 428, "IF_MATCH_MISSING"), ("*", 400, "IF_MATCH_INVALID")])
+async def test_if_match_is_needed_where_only_what_was_seen_is_decided(client, stack, header, status, reason):
+    headers = everything(stack) | {"Idempotency-Key": "key-1"}
+    url = f"/v1/kycCases/{CUSTOMER}:decide"
+    body = {"reason": "seen"}
+    response = await client.post(url, headers=headers | ({"If-Match": header} if header else {}), json=body)
+    assert problem(response, status, reason)["errors"][0]["field"] == "If-Match"
+    assert not stack.backend.received
+
+
 async def test_if_match_where_it_means_nothing_is_refused(client, stack):
     headers = everything(stack) | {"Idempotency-Key": "key-1", "If-Match": '"v7"'}
     problem(await client.post(REDEEM_URL, headers=headers, json=REDEEM_BODY), 400, "IF_MATCH_INVALID")

@@ -1,5 +1,6 @@
 """The OpenAPI document: valid, complete, as committed, and true: what services answer and requests may hold fits its schemas."""
 
+import base64
 import json
 import re
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from openapi_spec_validator import validate
 
 from buf.validate import validate_pb2
-from gateway import openapi, rpcs, schemas, testing
+from gateway import openapi, rpcs, schemas, testing, values
 from gateway.__main__ import main
 from gateway.json_encoder import Encoders
 from gateway.schemas import pattern_of_segments
@@ -77,6 +78,30 @@ def test_request_id_and_etag_are_headers_only(document, served):
             assert "requestId" not in schema["properties"], path
         if method != "get" and not operation["x-concord-access"]["readOnly"]:
             assert {"$ref": "#/components/parameters/IdempotencyKey"} in parameters
+
+
+def test_a_header_is_required_where_the_contract_wants_its_field(document):
+    decide = document["paths"]["/v1/kycCases/{kyc_case}:decide"]["post"]
+    assert {"$ref": "#/components/parameters/IfMatchNeeded"} in decide["parameters"]
+    assert "428" in decide["responses"]
+    submit = document["paths"]["/v1/kycCases/{kyc_case}:submit"]["post"]
+    assert {"$ref": "#/components/parameters/IfMatch"} in submit["parameters"]
+    assert "428" not in submit["responses"]
+    assert document["components"]["parameters"]["IfMatchNeeded"]["required"]
+
+
+def test_a_body_may_leave_out_what_the_path_says(document, served):
+    found = 0
+    for transcoder in rpcs.transcoders(served):
+        names = {path[1] for path in transcoder.bound if len(path) == 2}
+        if not names:
+            continue
+        operation = next(op for _, _, op in operations(document) if op["operationId"] == transcoder.rpc.name.replace(".", "_"))
+        schema = resolved(document, operation["requestBody"]["content"]["application/json"]["schema"])
+        assert all(schema["properties"][name]["readOnly"] for name in names)
+        assert not names & set(schema.get("required", ()))
+        found += 1
+    assert found > 2
 
 
 def test_path_parameters_have_the_patterns_of_their_fields(document):
@@ -162,6 +187,41 @@ def test_rules_become_keywords():
     enum = validate_pb2.StringRules()
     getattr(enum, "in").extend(["a", "b"])
     assert schemas.text(enum, True) == {"type": "string", "enum": ["a", "b"]}
+
+
+def test_a_list_without_doubles_takes_names_or_numbers(document):
+    schema = {"$ref": "#/components/schemas/customer.v1.GrantSharingConsentRequest/properties/attributes"}
+    fits(document, schema, ["ATTRIBUTE_PHONE", "ATTRIBUTE_EMAIL"])
+    fits(document, schema, [1, 2])
+    for wrong in ([1, 1], ["ATTRIBUTE_PHONE", 1]):
+        with pytest.raises(jsonschema.ValidationError):
+            fits(document, schema, wrong)
+
+
+def test_an_enum_of_which_some_values_are_taken(document):
+    schema = {"$ref": "#/components/schemas/customer.v1.SourceRelationship/properties/status"}
+    for right in ("RELATIONSHIP_STATUS_DISCLOSED", 2, None):
+        fits(document, schema, right)
+    for wrong in ("RELATIONSHIP_STATUS_CONFIRMED", 3):
+        with pytest.raises(jsonschema.ValidationError):
+            fits(document, schema, wrong)
+
+
+@given(st.binary(max_size=20), st.booleans(), st.integers(0, 20))
+def test_bytes_within_their_lengths_fit(content, is_padded, size):
+    written = base64.b64encode(content).decode().rstrip("=" if not is_padded else " ")
+    assert values.octets(written) == content
+    schema = schemas._octets(
+        validate_pb2.BytesRules(min_len=min(size, len(content)), max_len=3 * max(1, (len(content) + 2) // 3))
+    )
+    jsonschema.Draft202012Validator(schema).validate(written)
+
+
+def test_bytes_that_are_needed_are_some(document):
+    schema = {"$ref": "#/components/schemas/customer.v1.UploadImportPartRequest"}
+    for wrong in ({"partNumber": 1}, {"partNumber": 1, "content": ""}, {"partNumber": 1, "content": "A"}):
+        with pytest.raises(jsonschema.ValidationError):
+            fits(document, schema, wrong)
 
 
 def test_bounds_follow_the_rules(sample):

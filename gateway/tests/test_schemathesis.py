@@ -14,6 +14,7 @@ FORMS = (
     "GetInstitution|ListInstitutions|UpdateSourceSystem|CreateSourceSystem|SearchCustomers|RedeemPoints|ListRatingHistory"
     "|LaunchCampaign|RecordContact|CustomerView"
 )
+SHOWN = (r"Selected: (\d+)", r"Tested: (\d+)", r"(\d+) passed")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,9 @@ def stack():
 
 def finds_nothing(done):
     assert done.returncode == 0, done.stdout[-6000:]
-    assert int(re.search(r"(\d+) generated, (\d+) passed", done.stdout).group(2)) > 100, done.stdout[-2000:]  # it did something
+    selected, tested, passed = (int(re.search(one, done.stdout)[1]) for one in SHOWN)
+    assert selected == tested, done.stdout[-2000:]
+    assert passed > 100, done.stdout[-2000:]  # it did something
 
 
 @pytest.mark.timeout(400)
