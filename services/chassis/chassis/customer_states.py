@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import asyncpg
 from sqlalchemy import BigInteger, Boolean, Column, Index, MetaData, Table, Uuid, text
 
+from chassis import answers
 from chassis.database import Connection
 from chassis.errors import FailedPrecondition
 from chassis.identity import Principal
@@ -112,9 +113,10 @@ async def restricted(connection: Connection, customer_ids: Iterable[uuid.UUID]) 
 
 
 async def erase(connection: Connection, customer_id: uuid.UUID) -> set[uuid.UUID]:
-    """Ends a customer for good, with all that were merged into it. Returns them."""
+    """Ends a customer for good, with all that were merged into it, and forgets the answers that name them. Returns them."""
     gone = await merged_into(connection, [customer_id])
     await connection.execute(_ERASE, sorted(gone), ERASED_EPOCH)
+    await answers.forget(connection, gone)
     return gone
 
 

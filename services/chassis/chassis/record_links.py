@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 import asyncpg
 from sqlalchemy import BigInteger, Column, Index, MetaData, Table, Text, Uuid
 
+from chassis import answers
 from chassis.database import Connection
 from chassis.errors import NotFound
 from concord.common.v1.event_pb2 import RecordLink
@@ -61,8 +62,13 @@ async def fold(connection: Connection, links: Iterable[RecordLink]) -> list[asyn
 
 
 async def erase(connection: Connection, record_ids: Iterable[uuid.UUID]) -> None:
-    """Ends records for good, also those that nothing was told of yet. They stay locked: delete what hangs on them after."""
-    await connection.execute(_ERASE, sorted(set(record_ids)), NOBODY, ERASED_EPOCH)
+    """Ends records for good, also those that nothing was told of yet, and forgets the answers that name them.
+
+    They stay locked: delete what hangs on them after.
+    """
+    gone = sorted(set(record_ids))
+    await connection.execute(_ERASE, gone, NOBODY, ERASED_EPOCH)
+    await answers.forget(connection, gone)
 
 
 async def erased(connection: Connection, record_ids: Iterable[uuid.UUID]) -> frozenset[uuid.UUID]:

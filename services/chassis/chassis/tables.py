@@ -1,6 +1,7 @@
 """The tables every service has beside its own."""
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Column,
     DateTime,
@@ -57,8 +58,10 @@ def _add_write_path(metadata: MetaData) -> None:
         Column("input_hash", LargeBinary, nullable=False),
         Column("response", LargeBinary, comment="null only inside the transaction that writes the row"),
         Column("expires_at", INSTANT, comment="null: kept for ever"),
+        Column("named_numbers", ARRAY(BigInteger), comment="of each id that request and answer name the last 64 bits"),
     )
     Index("idempotency_expires_at", idempotency.c.expires_at, postgresql_using="brin")
+    Index("idempotency_named_numbers", idempotency.c.named_numbers, postgresql_using="gin")
     outbox = Table(
         "outbox",
         metadata,

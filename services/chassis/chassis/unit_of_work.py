@@ -14,7 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import Message
 
-from chassis import clock, outbox
+from chassis import answers, clock, outbox
 from chassis.database import RETRYABLE_ERRORS, Connection, Database, is_unavailable
 from chassis.errors import DomainError, FailedPrecondition, InvalidArgument
 from chassis.identity import Principal, current_principal
@@ -75,10 +75,11 @@ class Call:
     """Derived from the request itself and the service's secret: who repeats the request can be answered, a reader of the tables
     or their backups cannot read what was answered."""
 
-    def sealed(self, response: Message) -> bytes:
-        """The answer as it is kept."""
-        nonce = os.urandom(NONCE_BYTES)
-        return nonce + AESGCM(self.answer_key).encrypt(nonce, response.SerializeToString(), None)
+    def kept(self, response: Message) -> tuple[bytes, list[int]]:
+        """The answer as it is kept: sealed, and which ids the request and it name."""
+        nonce, content = os.urandom(NONCE_BYTES), response.SerializeToString()
+        named = answers.numbers_named(self.request.SerializeToString(), content)
+        return nonce + AESGCM(self.answer_key).encrypt(nonce, content, None), sorted(named)
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -181,7 +182,7 @@ class Commands:
             response = await handler(unit)
             await connection.execute(
                 _STORE_ONE_WITH_EVENTS if unit.events else _STORE_ONE,
-                caller, path, request_id, call.sealed(response),
+                caller, path, request_id, *call.kept(response),
                 *(outbox.arrays(unit.events, now) if unit.events else ()),
             )  # fmt: skip
         if unit.events:
@@ -279,13 +280,17 @@ def _stored_or_error(call: Call, input_hash: bytes, response: bytes) -> Message 
         return error
 
 
-async def _store_many(unit: UnitOfWork, calls: list[Call], answers: Sequence[Answer]) -> None:
-    stored = [
-        None if isinstance(answer, DomainError) else call.sealed(answer) for call, answer in zip(calls, answers, strict=True)
+async def _store_many(unit: UnitOfWork, calls: list[Call], given: Sequence[Answer]) -> None:
+    kept = [
+        (None, []) if isinstance(answer, DomainError) else call.kept(answer) for call, answer in zip(calls, given, strict=True)
     ]
+    stored = [response for response, _ in kept]
+    # As text, because an array of arrays would need them to have the same length.
+    named = ["{" + ",".join(map(str, numbers)) + "}" for _, numbers in kept]
     keys = [list(column) for column in zip(*(call.key for call in calls), strict=True)]
     statement = _STORE_MANY_WITH_EVENTS if unit.events else _STORE_MANY
-    await unit.connection.execute(statement, *keys, stored, *(outbox.arrays(unit.events, unit.now) if unit.events else ()))
+    events = outbox.arrays(unit.events, unit.now) if unit.events else ()
+    await unit.connection.execute(statement, *keys, stored, named, *events)
     if None in stored:
         # A refusal is decided anew when it is sent again.
         refused = [call.key for call, response in zip(calls, stored, strict=True) if response is None]
@@ -310,8 +315,8 @@ def _insert_events(first: int) -> str:
 
 
 _KEYS = "unnest($1::text[], $2::text[], $3::text[])"
-_STORE_ONE = "UPDATE idempotency SET response = $4 WHERE caller = $1 AND method = $2 AND request_id = $3"
-_STORE_ONE_WITH_EVENTS = f"WITH stored AS ({_STORE_ONE}) {_insert_events(5)}"
+_STORE_ONE = "UPDATE idempotency SET response = $4, named_numbers = $5 WHERE caller = $1 AND method = $2 AND request_id = $3"
+_STORE_ONE_WITH_EVENTS = f"WITH stored AS ({_STORE_ONE}) {_insert_events(6)}"
 _INSERT_MANY = (
     "INSERT INTO idempotency (caller, method, request_id, input_hash, expires_at)"
     " SELECT caller, method, request_id, input_hash, $5::timestamptz"
@@ -323,9 +328,10 @@ _SELECT_MANY = (
     f" WHERE (caller, method, request_id) IN (SELECT * FROM {_KEYS})"
 )
 _STORE_MANY = (
-    "UPDATE idempotency i SET response = call.response"
-    " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) AS call (caller, method, request_id, response)"
+    "UPDATE idempotency i SET response = call.response, named_numbers = call.named_numbers::bigint[]"
+    " FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[])"
+    " AS call (caller, method, request_id, response, named_numbers)"
     " WHERE i.caller = call.caller AND i.method = call.method AND i.request_id = call.request_id"
 )
-_STORE_MANY_WITH_EVENTS = f"WITH stored AS ({_STORE_MANY}) {_insert_events(5)}"
+_STORE_MANY_WITH_EVENTS = f"WITH stored AS ({_STORE_MANY}) {_insert_events(6)}"
 _DELETE_MANY = f"DELETE FROM idempotency WHERE (caller, method, request_id) IN (SELECT * FROM {_KEYS})"

@@ -6,6 +6,7 @@ from datetime import date, datetime
 from enum import IntEnum
 from uuid import UUID
 
+from chassis import answers
 from chassis.database import Connection
 from customer.domain.retention import Relationship
 from customer.store import imports, kyc, pins, portfolios, restrictions, reviews, sharing
@@ -105,9 +106,11 @@ async def tombstones(connection: Connection, keys: Iterable[tuple[int, bytes]]) 
 async def purge(connection: Connection, erased: Sequence[Place], now: datetime) -> list[UUID]:
     """Deletes records and everything that hangs on them, and leaves tombstones. Their keys are destroyed after the commit.
 
-    The customers are locked. Holdings that nobody else holds go, too; answers the ids of those that others hold still.
+    The customers are locked. Holdings that nobody else holds go, too; answers the ids of those that others hold still. What was
+    answered to earlier requests about the customers whose the records ever were may tell of them: it is forgotten.
     """
     record_ids = [place.record_id for place in erased]
+    named = [*record_ids, *(row[0] for row in await connection.fetch(_EVER_OWNERS, record_ids))]
     await connection.execute(
         _BURY,
         record_ids,
@@ -128,6 +131,7 @@ async def purge(connection: Connection, erased: Sequence[Place], now: datetime) 
     await connection.execute(_DELETE_UNHELD, held)
     for statement in _PURGE:
         await connection.execute(statement, record_ids)
+    await answers.forget(connection, named)
     return [row[0] for row in await connection.fetch(_RAISE_HELD, held)]
 
 
@@ -172,6 +176,7 @@ _BURY = """
 INSERT INTO erased_records (record_id, customer_id, source_system_number, source_key, erased_at)
 SELECT *, $5::timestamptz FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::bytea[])
 """
+_EVER_OWNERS = "SELECT DISTINCT customer_id FROM links WHERE record_id = ANY($1::uuid[])"
 _UNHOLD = "DELETE FROM holders WHERE record_id = ANY($1::uuid[]) RETURNING holding_id"
 _DELETE_UNHELD = """
 DELETE FROM holdings h WHERE holding_id = ANY($1::uuid[])

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
+from chassis import answers
 from chassis.database import Connection
 from loyalty.domain.earning import ErasureRule
 
@@ -41,11 +42,7 @@ async def forget_accounts(connection: Connection, account_ids: Collection[uuid.U
     await connection.execute(
         "UPDATE operations SET reference = '' WHERE account_id = ANY($1::uuid[]) AND reference <> ''", list(account_ids)
     )
-    await connection.execute(
-        "DELETE FROM idempotency WHERE EXISTS"
-        " (SELECT FROM unnest($1::text[]) AS account (id) WHERE position(convert_to(account.id, 'UTF8') IN response) > 0)",
-        [str(account_id) for account_id in account_ids],
-    )
+    await answers.forget(connection, account_ids)
 
 
 async def forget_records(connection: Connection, record_ids: Collection[uuid.UUID]) -> None:

@@ -62,9 +62,16 @@ def upgrade() -> None:
         sa.Column("input_hash", sa.LargeBinary(), nullable=False),
         sa.Column("response", sa.LargeBinary(), nullable=True, comment="null only inside the transaction that writes the row"),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True, comment="null: kept for ever"),
+        sa.Column(
+            "named_numbers",
+            sa.ARRAY(sa.BigInteger()),
+            nullable=True,
+            comment="of each id that request and answer name the last 64 bits",
+        ),
         sa.PrimaryKeyConstraint("caller", "method", "request_id"),
     )
     op.create_index("idempotency_expires_at", "idempotency", ["expires_at"], unique=False, postgresql_using="brin")
+    op.create_index("idempotency_named_numbers", "idempotency", ["named_numbers"], unique=False, postgresql_using="gin")
     op.create_table(
         "inbox",
         sa.Column("consumer", sa.Text(), nullable=False, comment="stream/durable"),
