@@ -30,7 +30,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)concord/rating/v1/scorecard_service.proto\x12\x11\x63oncord.rating.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\'concord/options/v1/method_options.proto\x1a&concord/rating/v1/rating_service.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbc\x04\n\x10ScorecardVersion\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x61\x63tive\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x41\n\x07loyalty\x18\x03 \x01(\x0b\x32$.concord.rating.v1.LoyaltyParametersB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12G\n\x0c\x63ontribution\x18\x04 \x01(\x0b\x32%.concord.rating.v1.PiecewiseLinearMapB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x41\n\x06\x63redit\x18\x05 \x01(\x0b\x32%.concord.rating.v1.PiecewiseLinearMapB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12L\n\x14\x63ompleteness_weights\x18\x06 \x03(\x0b\x32\".concord.rating.v1.AttributeWeightB\n\xbaH\x07\x92\x01\x04\x08\x01\x10 \x12-\n\x18\x66reshness_half_life_days\x18\x07 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x01\x12G\n\x10level_thresholds\x18\x08 \x03(\x0b\x32!.concord.rating.v1.LevelThresholdB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x08\x12\x32\n\x17reference_currency_code\x18\t \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xff\x01\n\x11LoyaltyParameters\x12.\n\rtenure_weight\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x33\n\x12tenure_years_scale\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@!\x00\x00\x00\x00\x00\x00\x00\x00\x12\x30\n\x0fproducts_weight\x18\x03 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1f\n\x0cproducts_max\x18\x04 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x32(\x01\x12\x32\n\x11steadiness_weight\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\"M\n\x12PiecewiseLinearMap\x12\x37\n\x06points\x18\x01 \x03(\x0b\x32\x1b.concord.rating.v1.MapPointB\n\xbaH\x07\x92\x01\x04\x08\x02\x10\x32\"B\n\x08MapPoint\x12\x12\n\x01x\x18\x01 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01\x12\"\n\x01y\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00\"n\n\x0f\x41ttributeWeight\x12\x32\n\tattribute\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x32\x18^ATTRIBUTE_[A-Z_]{1,40}$\x12\'\n\x06weight\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00@\x8f@!\x00\x00\x00\x00\x00\x00\x00\x00\"\x9d\x01\n\x0eLevelThreshold\x12\x44\n\x0e\x63ustomer_level\x18\x01 \x01(\x0e\x32 .concord.rating.v1.CustomerLevelB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x45\n\x0f\x64\x65gree_minimums\x18\x02 \x03(\x0b\x32 .concord.rating.v1.DegreeMinimumB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x06\"{\n\rDegreeMinimum\x12>\n\x0b\x64\x65gree_kind\x18\x01 \x01(\x0e\x32\x1d.concord.rating.v1.DegreeKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12*\n\tvalue_min\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00\"\xcd\x01\n\x1d\x43reateScorecardVersionRequest\x12@\n\x06parent\x18\x01 \x01(\tB0\xbaH-r+2)^scorecards/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12J\n\x11scorecard_version\x18\x02 \x01(\x0b\x32#.concord.rating.v1.ScorecardVersionB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"u\n\x1aGetScorecardVersionRequest\x12W\n\x04name\x18\x01 \x01(\tBI\xbaHFrD2B^scorecards/[a-z][a-z0-9-]{1,38}[a-z0-9]/versions/[1-9][0-9]{0,8}$\"\x9a\x01\n\x1cListScorecardVersionsRequest\x12@\n\x06parent\x18\x01 \x01(\tB0\xbaH-r+2)^scorecards/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"y\n\x1dListScorecardVersionsResponse\x12?\n\x12scorecard_versions\x18\x01 \x03(\x0b\x32#.concord.rating.v1.ScorecardVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x01\n\x1f\x41\x63tivateScorecardVersionRequest\x12W\n\x04name\x18\x01 \x01(\tBI\xbaHFrD2B^scorecards/[a-z][a-z0-9-]{1,38}[a-z0-9]/versions/[1-9][0-9]{0,8}$\x12\x1e\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x32\x8e\x06\n\x10ScorecardService\x12\xc5\x01\n\x16\x43reateScorecardVersion\x12\x30.concord.rating.v1.CreateScorecardVersionRequest\x1a#.concord.rating.v1.ScorecardVersion\"T\x8a\xb5\x18\x13\n\x0crating.admin\x12\x01\x05\x18\x01\x82\xd3\xe4\x93\x02\x37\"\"/v1/{parent=scorecards/*}/versions:\x11scorecard_version\x12\xac\x01\n\x13GetScorecardVersion\x12-.concord.rating.v1.GetScorecardVersionRequest\x1a#.concord.rating.v1.ScorecardVersion\"A\x8a\xb5\x18\x13\n\x0brating.read\x12\x02\x03\x05\x18\x01\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=scorecards/*/versions/*}\x12\xbd\x01\n\x15ListScorecardVersions\x12/.concord.rating.v1.ListScorecardVersionsRequest\x1a\x30.concord.rating.v1.ListScorecardVersionsResponse\"A\x8a\xb5\x18\x13\n\x0brating.read\x12\x02\x03\x05\x18\x01\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=scorecards/*}/versions\x12\xc2\x01\n\x18\x41\x63tivateScorecardVersion\x12\x32.concord.rating.v1.ActivateScorecardVersionRequest\x1a#.concord.rating.v1.ScorecardVersion\"M\x8a\xb5\x18\x13\n\x0crating.admin\x12\x01\x05\x18\x01\x82\xd3\xe4\x93\x02\x30\"+/v1/{name=scorecards/*/versions/*}:activate:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)concord/rating/v1/scorecard_service.proto\x12\x11\x63oncord.rating.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\'concord/options/v1/method_options.proto\x1a&concord/rating/v1/rating_service.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x03\n\x10ScorecardVersion\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x61\x63tive\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x41\n\x07loyalty\x18\x03 \x01(\x0b\x32$.concord.rating.v1.LoyaltyParametersB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12G\n\x0c\x63ontribution\x18\x04 \x01(\x0b\x32%.concord.rating.v1.PiecewiseLinearMapB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x41\n\x06\x63redit\x18\x05 \x01(\x0b\x32%.concord.rating.v1.PiecewiseLinearMapB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12G\n\x10level_thresholds\x18\x08 \x03(\x0b\x32!.concord.rating.v1.LevelThresholdB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x08\x12\x32\n\x17reference_currency_code\x18\t \x01(\tB\x11\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03J\x04\x08\x06\x10\x07J\x04\x08\x07\x10\x08R\x14\x63ompleteness_weightsR\x18\x66reshness_half_life_days\"\xff\x01\n\x11LoyaltyParameters\x12.\n\rtenure_weight\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x33\n\x12tenure_years_scale\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@!\x00\x00\x00\x00\x00\x00\x00\x00\x12\x30\n\x0fproducts_weight\x18\x03 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1f\n\x0cproducts_max\x18\x04 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x32(\x01\x12\x32\n\x11steadiness_weight\x18\x05 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00\"M\n\x12PiecewiseLinearMap\x12\x37\n\x06points\x18\x01 \x03(\x0b\x32\x1b.concord.rating.v1.MapPointB\n\xbaH\x07\x92\x01\x04\x08\x02\x10\x32\"B\n\x08MapPoint\x12\x12\n\x01x\x18\x01 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01\x12\"\n\x01y\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00\"\x9d\x01\n\x0eLevelThreshold\x12\x44\n\x0e\x63ustomer_level\x18\x01 \x01(\x0e\x32 .concord.rating.v1.CustomerLevelB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x45\n\x0f\x64\x65gree_minimums\x18\x02 \x03(\x0b\x32 .concord.rating.v1.DegreeMinimumB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x06\"{\n\rDegreeMinimum\x12>\n\x0b\x64\x65gree_kind\x18\x01 \x01(\x0e\x32\x1d.concord.rating.v1.DegreeKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12*\n\tvalue_min\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00Y@)\x00\x00\x00\x00\x00\x00\x00\x00\"\xcd\x01\n\x1d\x43reateScorecardVersionRequest\x12@\n\x06parent\x18\x01 \x01(\tB0\xbaH-r+2)^scorecards/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12J\n\x11scorecard_version\x18\x02 \x01(\x0b\x32#.concord.rating.v1.ScorecardVersionB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"u\n\x1aGetScorecardVersionRequest\x12W\n\x04name\x18\x01 \x01(\tBI\xbaHFrD2B^scorecards/[a-z][a-z0-9-]{1,38}[a-z0-9]/versions/[1-9][0-9]{0,8}$\"\x9a\x01\n\x1cListScorecardVersionsRequest\x12@\n\x06parent\x18\x01 \x01(\tB0\xbaH-r+2)^scorecards/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"y\n\x1dListScorecardVersionsResponse\x12?\n\x12scorecard_versions\x18\x01 \x03(\x0b\x32#.concord.rating.v1.ScorecardVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9a\x01\n\x1f\x41\x63tivateScorecardVersionRequest\x12W\n\x04name\x18\x01 \x01(\tBI\xbaHFrD2B^scorecards/[a-z][a-z0-9-]{1,38}[a-z0-9]/versions/[1-9][0-9]{0,8}$\x12\x1e\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x32\x8e\x06\n\x10ScorecardService\x12\xc5\x01\n\x16\x43reateScorecardVersion\x12\x30.concord.rating.v1.CreateScorecardVersionRequest\x1a#.concord.rating.v1.ScorecardVersion\"T\x8a\xb5\x18\x13\n\x0crating.admin\x12\x01\x05\x18\x01\x82\xd3\xe4\x93\x02\x37\"\"/v1/{parent=scorecards/*}/versions:\x11scorecard_version\x12\xac\x01\n\x13GetScorecardVersion\x12-.concord.rating.v1.GetScorecardVersionRequest\x1a#.concord.rating.v1.ScorecardVersion\"A\x8a\xb5\x18\x13\n\x0brating.read\x12\x02\x03\x05\x18\x01\x82\xd3\xe4\x93\x02$\x12\"/v1/{name=scorecards/*/versions/*}\x12\xbd\x01\n\x15ListScorecardVersions\x12/.concord.rating.v1.ListScorecardVersionsRequest\x1a\x30.concord.rating.v1.ListScorecardVersionsResponse\"A\x8a\xb5\x18\x13\n\x0brating.read\x12\x02\x03\x05\x18\x01\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=scorecards/*}/versions\x12\xc2\x01\n\x18\x41\x63tivateScorecardVersion\x12\x32.concord.rating.v1.ActivateScorecardVersionRequest\x1a#.concord.rating.v1.ScorecardVersion\"M\x8a\xb5\x18\x13\n\x0crating.admin\x12\x01\x05\x18\x01\x82\xd3\xe4\x93\x02\x30\"+/v1/{name=scorecards/*/versions/*}:activate:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,10 +47,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCORECARDVERSION'].fields_by_name['contribution']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_SCORECARDVERSION'].fields_by_name['credit']._loaded_options = None
   _globals['_SCORECARDVERSION'].fields_by_name['credit']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
-  _globals['_SCORECARDVERSION'].fields_by_name['completeness_weights']._loaded_options = None
-  _globals['_SCORECARDVERSION'].fields_by_name['completeness_weights']._serialized_options = b'\272H\007\222\001\004\010\001\020 '
-  _globals['_SCORECARDVERSION'].fields_by_name['freshness_half_life_days']._loaded_options = None
-  _globals['_SCORECARDVERSION'].fields_by_name['freshness_half_life_days']._serialized_options = b'\272H\010\032\006\030\224\235\002(\001'
   _globals['_SCORECARDVERSION'].fields_by_name['level_thresholds']._loaded_options = None
   _globals['_SCORECARDVERSION'].fields_by_name['level_thresholds']._serialized_options = b'\272H\007\222\001\004\010\001\020\010'
   _globals['_SCORECARDVERSION'].fields_by_name['reference_currency_code']._loaded_options = None
@@ -73,10 +69,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MAPPOINT'].fields_by_name['x']._serialized_options = b'\272H\004\022\002@\001'
   _globals['_MAPPOINT'].fields_by_name['y']._loaded_options = None
   _globals['_MAPPOINT'].fields_by_name['y']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000\000Y@)\000\000\000\000\000\000\000\000'
-  _globals['_ATTRIBUTEWEIGHT'].fields_by_name['attribute']._loaded_options = None
-  _globals['_ATTRIBUTEWEIGHT'].fields_by_name['attribute']._serialized_options = b'\272H\034r\0322\030^ATTRIBUTE_[A-Z_]{1,40}$'
-  _globals['_ATTRIBUTEWEIGHT'].fields_by_name['weight']._loaded_options = None
-  _globals['_ATTRIBUTEWEIGHT'].fields_by_name['weight']._serialized_options = b'\272H\024\022\022\031\000\000\000\000\000@\217@!\000\000\000\000\000\000\000\000'
   _globals['_LEVELTHRESHOLD'].fields_by_name['customer_level']._loaded_options = None
   _globals['_LEVELTHRESHOLD'].fields_by_name['customer_level']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_LEVELTHRESHOLD'].fields_by_name['degree_minimums']._loaded_options = None
@@ -112,29 +104,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCORECARDSERVICE'].methods_by_name['ActivateScorecardVersion']._loaded_options = None
   _globals['_SCORECARDSERVICE'].methods_by_name['ActivateScorecardVersion']._serialized_options = b'\212\265\030\023\n\014rating.admin\022\001\005\030\001\202\323\344\223\0020\"+/v1/{name=scorecards/*/versions/*}:activate:\001*'
   _globals['_SCORECARDVERSION']._serialized_start=271
-  _globals['_SCORECARDVERSION']._serialized_end=843
-  _globals['_LOYALTYPARAMETERS']._serialized_start=846
-  _globals['_LOYALTYPARAMETERS']._serialized_end=1101
-  _globals['_PIECEWISELINEARMAP']._serialized_start=1103
-  _globals['_PIECEWISELINEARMAP']._serialized_end=1180
-  _globals['_MAPPOINT']._serialized_start=1182
-  _globals['_MAPPOINT']._serialized_end=1248
-  _globals['_ATTRIBUTEWEIGHT']._serialized_start=1250
-  _globals['_ATTRIBUTEWEIGHT']._serialized_end=1360
-  _globals['_LEVELTHRESHOLD']._serialized_start=1363
-  _globals['_LEVELTHRESHOLD']._serialized_end=1520
-  _globals['_DEGREEMINIMUM']._serialized_start=1522
-  _globals['_DEGREEMINIMUM']._serialized_end=1645
-  _globals['_CREATESCORECARDVERSIONREQUEST']._serialized_start=1648
-  _globals['_CREATESCORECARDVERSIONREQUEST']._serialized_end=1853
-  _globals['_GETSCORECARDVERSIONREQUEST']._serialized_start=1855
-  _globals['_GETSCORECARDVERSIONREQUEST']._serialized_end=1972
-  _globals['_LISTSCORECARDVERSIONSREQUEST']._serialized_start=1975
-  _globals['_LISTSCORECARDVERSIONSREQUEST']._serialized_end=2129
-  _globals['_LISTSCORECARDVERSIONSRESPONSE']._serialized_start=2131
-  _globals['_LISTSCORECARDVERSIONSRESPONSE']._serialized_end=2252
-  _globals['_ACTIVATESCORECARDVERSIONREQUEST']._serialized_start=2255
-  _globals['_ACTIVATESCORECARDVERSIONREQUEST']._serialized_end=2409
-  _globals['_SCORECARDSERVICE']._serialized_start=2412
-  _globals['_SCORECARDSERVICE']._serialized_end=3194
+  _globals['_SCORECARDVERSION']._serialized_end=778
+  _globals['_LOYALTYPARAMETERS']._serialized_start=781
+  _globals['_LOYALTYPARAMETERS']._serialized_end=1036
+  _globals['_PIECEWISELINEARMAP']._serialized_start=1038
+  _globals['_PIECEWISELINEARMAP']._serialized_end=1115
+  _globals['_MAPPOINT']._serialized_start=1117
+  _globals['_MAPPOINT']._serialized_end=1183
+  _globals['_LEVELTHRESHOLD']._serialized_start=1186
+  _globals['_LEVELTHRESHOLD']._serialized_end=1343
+  _globals['_DEGREEMINIMUM']._serialized_start=1345
+  _globals['_DEGREEMINIMUM']._serialized_end=1468
+  _globals['_CREATESCORECARDVERSIONREQUEST']._serialized_start=1471
+  _globals['_CREATESCORECARDVERSIONREQUEST']._serialized_end=1676
+  _globals['_GETSCORECARDVERSIONREQUEST']._serialized_start=1678
+  _globals['_GETSCORECARDVERSIONREQUEST']._serialized_end=1795
+  _globals['_LISTSCORECARDVERSIONSREQUEST']._serialized_start=1798
+  _globals['_LISTSCORECARDVERSIONSREQUEST']._serialized_end=1952
+  _globals['_LISTSCORECARDVERSIONSRESPONSE']._serialized_start=1954
+  _globals['_LISTSCORECARDVERSIONSRESPONSE']._serialized_end=2075
+  _globals['_ACTIVATESCORECARDVERSIONREQUEST']._serialized_start=2078
+  _globals['_ACTIVATESCORECARDVERSIONREQUEST']._serialized_end=2232
+  _globals['_SCORECARDSERVICE']._serialized_start=2235
+  _globals['_SCORECARDSERVICE']._serialized_end=3017
 # @@protoc_insertion_point(module_scope)

@@ -31,8 +31,6 @@ class ScorecardVersion(_message.Message):
     LOYALTY_FIELD_NUMBER: _builtins.int
     CONTRIBUTION_FIELD_NUMBER: _builtins.int
     CREDIT_FIELD_NUMBER: _builtins.int
-    COMPLETENESS_WEIGHTS_FIELD_NUMBER: _builtins.int
-    FRESHNESS_HALF_LIFE_DAYS_FIELD_NUMBER: _builtins.int
     LEVEL_THRESHOLDS_FIELD_NUMBER: _builtins.int
     REFERENCE_CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -40,8 +38,6 @@ class ScorecardVersion(_message.Message):
     """`scorecards/{scorecard}/versions/{version}`."""
     active: _builtins.bool
     """Whether it rates customers now."""
-    freshness_half_life_days: _builtins.int
-    """Half-life in days after which a value counts half for completeness."""
     reference_currency_code: _builtins.str
     """ISO 4217 code of the currency in which contribution is measured; margins in another currency are not counted, and said so."""
     @_builtins.property
@@ -59,10 +55,6 @@ class ScorecardVersion(_message.Message):
         """Credit: piecewise-linear map of the default probability in parts per million."""
 
     @_builtins.property
-    def completeness_weights(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeWeight]:
-        """Weight of each attribute in completeness; attributes that are not listed are not required."""
-
-    @_builtins.property
     def level_thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___LevelThreshold]:
         """Levels from high to low: the first whose every minimum is met is the customer's; basic when none is."""
 
@@ -78,15 +70,13 @@ class ScorecardVersion(_message.Message):
         loyalty: Global___LoyaltyParameters | None = ...,
         contribution: Global___PiecewiseLinearMap | None = ...,
         credit: Global___PiecewiseLinearMap | None = ...,
-        completeness_weights: _abc.Iterable[Global___AttributeWeight] | None = ...,
-        freshness_half_life_days: _builtins.int = ...,
         level_thresholds: _abc.Iterable[Global___LevelThreshold] | None = ...,
         reference_currency_code: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["contribution", b"contribution", "create_time", b"create_time", "credit", b"credit", "loyalty", b"loyalty"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "completeness_weights", b"completeness_weights", "contribution", b"contribution", "create_time", b"create_time", "credit", b"credit", "freshness_half_life_days", b"freshness_half_life_days", "level_thresholds", b"level_thresholds", "loyalty", b"loyalty", "name", b"name", "reference_currency_code", b"reference_currency_code"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "contribution", b"contribution", "create_time", b"create_time", "credit", b"credit", "level_thresholds", b"level_thresholds", "loyalty", b"loyalty", "name", b"name", "reference_currency_code", b"reference_currency_code"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -179,32 +169,6 @@ class MapPoint(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MapPoint: _TypeAlias = MapPoint  # noqa: Y015
-
-@_typing.final
-class AttributeWeight(_message.Message):
-    """Weight of an attribute."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ATTRIBUTE_FIELD_NUMBER: _builtins.int
-    WEIGHT_FIELD_NUMBER: _builtins.int
-    attribute: _builtins.str
-    """The attribute's name as in the customer master: `ATTRIBUTE_PHONE`."""
-    weight: _builtins.float
-    """Its weight, above zero."""
-    def __init__(
-        self,
-        *,
-        attribute: _builtins.str = ...,
-        weight: _builtins.float = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "weight", b"weight"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___AttributeWeight: _TypeAlias = AttributeWeight  # noqa: Y015
 
 @_typing.final
 class LevelThreshold(_message.Message):

@@ -24,10 +24,8 @@ from rating.domain.scorecard import DegreeKind, Scorecard
 
 STEADINESS_MONTHS_MIN = 3
 RISK_SCORE_HALF_LIFE_DAYS = 365
-TRUST_MIN = 0.3
-TRUST_MAX = 0.9
-TRUST_HALF_LIVES = 4
-CONFLICT_SHARE = 0.5
+MISSING = "MISSING"
+INVALID = "INVALID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,52 +131,58 @@ def credit(facts: Facts, scorecard: Scorecard) -> Degree:
 
 
 def completeness(facts: Facts, scorecard: Scorecard) -> Degree:
-    """The share, by weight, of the required attributes that are known, valid and fresh."""
-    if facts.scope != ALLIANCE:
-        return _alliance_only(DegreeKind.COMPLETENESS)
-    known = {quality.attribute: quality for quality in facts.attributes}
-    total = sum(weight for _, weight in scorecard.completeness_weights)
+    """The customer master's own figure: the share, by weight, of the required attributes that are filled and valid."""
+    quality = facts.quality
+    if quality is None:
+        return _not_told(DegreeKind.COMPLETENESS, facts)
+    required = [part for part in quality.attributes if part.required_weight]
+    if not required:
+        return _unmeasured(DegreeKind.COMPLETENESS, "NOTHING_REQUIRED", "No attribute is required of this customer.")
+    sound = sum(part.required_weight for part in required if _lacking(part) is None)
     reasons = []
-    for attribute, weight in scorecard.completeness_weights:
-        name = attribute.removeprefix("ATTRIBUTE_")
-        quality = known.get(attribute)
-        if quality is None:
-            reasons.append(Reason(f"{name}_MISSING", "Nobody states it."))
-        elif not quality.valid:
-            reasons.append(Reason(f"{name}_INVALID", "The value believed fails its checks."))
+    for part in required:
+        lacking = _lacking(part)
+        if lacking is not None:
+            text = "Nobody states it." if lacking == MISSING else "The value believed fails its checks."
+            reasons.append(Reason(f"{_word(part)}_{lacking}", text))
         else:
-            fresh = 2 ** (-_age_days(quality.observe_time, facts.as_of) / scorecard.freshness_half_life_days)
-            reasons.append(Reason(f"{name}_KNOWN", f"Valid, {fresh:.0%} fresh.", 100 * weight * fresh / total))
+            share = part.required_weight / sound
+            text = f"Filled and valid; it weighs {part.required_weight}."
+            reasons.append(Reason(f"{_word(part)}_KNOWN", text, quality.completeness_percent * share))
     return _measured(DegreeKind.COMPLETENESS, reasons, 1.0)
 
 
 def credibility(facts: Facts, scorecard: Scorecard) -> Degree:
-    """How far the attributes that are stated can be believed: sources that agree raise it, age and conflict lower it."""
-    if facts.scope != ALLIANCE:
-        return _alliance_only(DegreeKind.CREDIBILITY)
-    weights = dict(scorecard.completeness_weights)
-    stated = [quality for quality in facts.attributes if quality.attribute in weights]
+    """The customer master's own figure: how likely what is believed is right, the mean over the attributes that are filled."""
+    quality = facts.quality
+    if quality is None:
+        return _not_told(DegreeKind.CREDIBILITY, facts)
+    stated = [part for part in quality.attributes if MISSING not in part.findings]
     if not stated:
         return _unmeasured(DegreeKind.CREDIBILITY, "NOTHING_STATED", "No attribute that counts is stated by anybody.")
-    total = sum(weights[quality.attribute] for quality in stated)
+    likely = {part.attribute: max(part.required_weight, 1) * part.credibility_percent for part in stated}
+    total = sum(likely.values()) or 1
     reasons = []
-    for quality in stated:
-        belief = _belief(quality, facts.as_of, scorecard.freshness_half_life_days)
-        text = f"Sources agreeing: {quality.sources_agreeing_count}, conflicting: {quality.sources_conflicting_count}."
-        code = f"{quality.attribute.removeprefix('ATTRIBUTE_')}_BELIEVED"
-        reasons.append(Reason(code, text, 100 * weights[quality.attribute] * belief / total))
-    return _measured(DegreeKind.CREDIBILITY, reasons, total / sum(weights.values()))
+    for part in stated:
+        text = f"Right with {part.credibility_percent} %: {', '.join(part.findings) or 'its source alone speaks for it'}."
+        reasons.append(Reason(f"{_word(part)}_BELIEVED", text, quality.credibility_percent * likely[part.attribute] / total))
+    required = sum(part.required_weight for part in quality.attributes)
+    filled = sum(part.required_weight for part in stated)
+    return _measured(DegreeKind.CREDIBILITY, reasons, filled / required if required else 1.0)
 
 
-def _belief(quality: AttributeQuality, as_of: datetime, half_life_days: int) -> float:
-    """Probability-like belief in one value. An invalid value is not believed, whoever states it."""
-    if not quality.valid:
-        return 0.0
-    age = _age_days(quality.observe_time, as_of)
-    trust = TRUST_MIN + (TRUST_MAX - TRUST_MIN) * max(0.0, 1 - age / (TRUST_HALF_LIVES * half_life_days))
-    # Every source is taken to be as trustworthy as the one believed: the events tell how many there are, not which.
-    agreeing = 1 - (1 - trust) ** max(1, quality.sources_agreeing_count)
-    return agreeing * (1 - CONFLICT_SHARE * trust) if quality.sources_conflicting_count else agreeing
+def _lacking(part: AttributeQuality) -> str | None:
+    return next((finding for finding in (MISSING, INVALID) if finding in part.findings), None)
+
+
+def _word(part: AttributeQuality) -> str:
+    return part.attribute.removeprefix("ATTRIBUTE_")
+
+
+def _not_told(kind: DegreeKind, facts: Facts) -> Degree:
+    if facts.scope != ALLIANCE:
+        return _unmeasured(kind, "ALLIANCE_ONLY", "Measured on the golden record of the alliance only.")
+    return _unmeasured(kind, "NOT_TOLD_YET", "The customer master has not said it yet.")
 
 
 def _age_days(then: datetime, now: datetime) -> float:
@@ -193,10 +197,6 @@ def _measured(kind: DegreeKind, reasons: list[Reason], confidence: float) -> Deg
 
 def _unmeasured(kind: DegreeKind, code: str, text: str) -> Degree:
     return Degree(kind, None, 0.0, (Reason(code, text),))
-
-
-def _alliance_only(kind: DegreeKind) -> Degree:
-    return _unmeasured(kind, "ALLIANCE_ONLY", "Measured on the golden record of the alliance only.")
 
 
 def _code_and_text(reasons: list[Reason]) -> tuple[str, str]:

@@ -13,13 +13,24 @@ DAYS_OF_YEAR = 365.25
 
 @dataclass(frozen=True, slots=True)
 class AttributeQuality:
-    """How well one attribute of the customer is known, as the customer master publishes it."""
+    """One attribute's part in the master's figures.
+
+    Findings are words of the contract without prefix, such as MISSING. `required_weight` is 0 for one that is not required.
+    """
 
     attribute: str
-    valid: bool
-    sources_agreeing_count: int
-    sources_conflicting_count: int
-    observe_time: datetime
+    required_weight: int
+    credibility_percent: int
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MasterQuality:
+    """How complete and credible the customer master says the golden customer is, each 0 to 100, and why."""
+
+    completeness_percent: int
+    credibility_percent: int
+    attributes: tuple[AttributeQuality, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,9 @@ class Facts:
 
     scope: str
     as_of: datetime
-    attributes: tuple[AttributeQuality, ...] = ()
+    quality: MasterQuality | None = None
+    """As the master last said; of the alliance's scope only."""
+    attributes_stated_count: int = 0
     holdings: tuple[Holding, ...] = ()
     turnover: tuple[MonthTurnover, ...] = ()
     margins: tuple[MonthMargin, ...] = ()

@@ -52,7 +52,7 @@ def explained_facts(facts: Facts, scorecard: Scorecard) -> dict[str, str]:
         "product_kinds_count": len({holding.kind for holding in open_holdings(facts)}),
         "journey_steps_count": facts.journey_steps_count,
         "complaints_count": facts.complaints_count,
-        "attributes_stated_count": len(facts.attributes),
+        "attributes_stated_count": facts.attributes_stated_count,
         "reference_currency_code": reference,
     }
     if opened is not None:

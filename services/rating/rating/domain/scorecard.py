@@ -1,7 +1,6 @@
 """Scorecards: the parameters of a rating, frozen in a version, and the rules they must keep."""
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -74,29 +73,18 @@ class Scorecard:
     loyalty: LoyaltyParameters
     contribution: PiecewiseLinearMap
     credit: PiecewiseLinearMap
-    completeness_weights: tuple[tuple[str, float], ...]
-    freshness_half_life_days: int
     level_thresholds: tuple[LevelThreshold, ...]
     reference_currency_code: str
 
 
-def violations(scorecard: Scorecard, attributes: Collection[str]) -> list[tuple[str, str]]:
-    """(field, rule) for every rule that a scorecard breaks; `attributes` are those that exist."""
+def violations(scorecard: Scorecard) -> list[tuple[str, str]]:
+    """(field, rule) for every rule that a scorecard breaks."""
     loyalty = scorecard.loyalty
     found: list[tuple[str, str]] = []
     total = loyalty.tenure_weight + loyalty.products_weight + loyalty.steadiness_weight
     if not abs(total - 1) <= WEIGHT_TOLERANCE:
         found.append(("loyalty", f"tenure_weight, products_weight and steadiness_weight must add up to 1, not {total:g}"))
     found += _map_violations("contribution", scorecard.contribution) + _map_violations("credit", scorecard.credit)
-    seen: set[str] = set()
-    for i, (attribute, weight) in enumerate(scorecard.completeness_weights):
-        if attribute not in attributes:
-            found.append((f"completeness_weights[{i}].attribute", f"must be one of {', '.join(sorted(attributes))}"))
-        if attribute in seen:
-            found.append((f"completeness_weights[{i}].attribute", f"must be listed once, and {attribute} stands above"))
-        if not (math.isfinite(weight) and weight > 0):
-            found.append((f"completeness_weights[{i}].weight", "must be a finite number above 0"))
-        seen.add(attribute)
     return found + _threshold_violations(scorecard.level_thresholds)
 
 

@@ -19,6 +19,7 @@ from concord.customer.v1.customer_events_pb2 import (
     CustomerChanged,
     CustomerErased,
     HoldingChanged,
+    QualityChanged,
     RecordsMoved,
 )
 from concord.customer.v1.holding_pb2 import HolderRole, HoldingKind
@@ -30,6 +31,7 @@ TYPES = {
     "concord.customer.v1.customer.updated": CustomerChanged,
     "concord.customer.v1.customer.records_moved": RecordsMoved,
     "concord.customer.v1.customer.erased": CustomerErased,
+    "concord.customer.v1.quality.changed": QualityChanged,
     "concord.customer.v1.holding.changed": HoldingChanged,
     "concord.customer.v1.activity.recorded": ActivityRecorded,
     "concord.customer.v1.republished": Republished,
@@ -52,13 +54,21 @@ async def fold_customer_events(unit: UnitOfWork, events: list[ReceivedEvent]) ->
     await customer_states.fold(connection, map(_state, messages[CustomerChanged]))
     customers = await _of_the_living(unit, map(_customer, messages[CustomerChanged]))
     customer_ids.update(await fold.customers(connection, customers))
+    customer_ids.update(await _worse_or_better(unit, messages[QualityChanged]))
     record_ids = await _fold_facts(unit, messages)
-    await queue.mark(connection, unit.now, customer_ids, record_ids)
+    holders = {uuid.UUID(holder.record_link.record_id) for holding in messages[HoldingChanged] for holder in holding.holders}
+    await queue.mark(connection, unit.now, customer_ids, record_ids, holders)
     for message in messages[CustomerErased]:
         await _erase(unit, message)
     for event in events:  # after the facts: a rebuild locks those first, too
         if isinstance(event.message, Republished):
             await pauses.said_all(unit.connection, "customer", uuid.UUID(event.message.run_id), event.sequence)
+
+
+async def _worse_or_better(unit: UnitOfWork, messages: Iterable[QualityChanged]) -> set[uuid.UUID]:
+    """The living customers whose quality has entered another band; their figures, which move within bands too, are asked for."""
+    told = {uuid.UUID(message.customer_id) for message in messages}
+    return told - await customer_states.erased(unit.connection, told)
 
 
 async def _fold_facts(unit: UnitOfWork, messages: dict[type, list[Any]]) -> set[uuid.UUID]:
@@ -133,9 +143,6 @@ def _customer(message: CustomerChanged) -> CustomerRow:
         attributes=[
             {
                 "attribute": Attribute.Name(quality.attribute),
-                "valid": quality.valid,
-                "agreeing": quality.sources_agreeing_count,
-                "conflicting": quality.sources_conflicting_count,
                 "observed_seconds": quality.observe_time_seconds,
             }
             for quality in message.attribute_qualities

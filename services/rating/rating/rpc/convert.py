@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from chassis import pages
 from chassis.errors import InvalidArgument
 from chassis.etags import etag
-from concord.customer.v1.attribute_pb2 import Attribute
 from concord.rating.v1 import rating_service_pb2 as pb
 from concord.rating.v1 import scorecard_service_pb2 as scorecard_pb
 from rating.domain.degrees import Degree
@@ -21,7 +20,6 @@ from rating.domain.scorecard import (
 from rating.store.ratings import RatingVersion
 from rating.store.scorecards import ScorecardVersion
 
-ATTRIBUTES = frozenset(Attribute.keys()) - {"ATTRIBUTE_UNSPECIFIED"}
 CONTRIBUTION_DECIMALS = 4
 VERSION_MAX = 2**31 - 1
 
@@ -74,8 +72,6 @@ def scorecard_from_proto(message: scorecard_pb.ScorecardVersion) -> Scorecard:
         ),
         contribution=PiecewiseLinearMap(tuple((point.x, point.y) for point in message.contribution.points)),
         credit=PiecewiseLinearMap(tuple((point.x, point.y) for point in message.credit.points)),
-        completeness_weights=tuple((weight.attribute, weight.weight) for weight in message.completeness_weights),
-        freshness_half_life_days=message.freshness_half_life_days,
         level_thresholds=tuple(
             LevelThreshold(
                 Level(threshold.customer_level),
@@ -102,10 +98,6 @@ def scorecard_to_proto(version: ScorecardVersion) -> scorecard_pb.ScorecardVersi
         ),
         contribution=_map_to_proto(content.contribution),
         credit=_map_to_proto(content.credit),
-        completeness_weights=[
-            scorecard_pb.AttributeWeight(attribute=attribute, weight=weight) for attribute, weight in content.completeness_weights
-        ],
-        freshness_half_life_days=content.freshness_half_life_days,
         level_thresholds=[
             scorecard_pb.LevelThreshold(
                 customer_level=pb.CustomerLevel.ValueType(threshold.level.value),

@@ -10,7 +10,7 @@ from chassis.unit_of_work import Commands, UnitOfWork
 from concord.rating.v1 import scorecard_service_pb2 as pb
 from concord.rating.v1.scorecard_service_pb2_grpc import ScorecardServiceServicer
 from rating.domain.scorecard import violations
-from rating.rpc.convert import ATTRIBUTES, before_version, scorecard_from_proto, scorecard_to_proto
+from rating.rpc.convert import before_version, scorecard_from_proto, scorecard_to_proto
 from rating.store import scorecards
 from rating.store.scorecards import ScorecardVersion
 
@@ -28,7 +28,7 @@ class ScorecardServicer(ScorecardServiceServicer):
     async def CreateScorecardVersion(self, request: pb.CreateScorecardVersionRequest, context: Any) -> pb.ScorecardVersion:
         [scorecard_id] = resource_segments(request.parent, "scorecards", field="parent")
         content = scorecard_from_proto(request.scorecard_version)
-        broken = violations(content, ATTRIBUTES)
+        broken = violations(content)
         if broken:
             raise InvalidArgument(
                 "SCORECARD_INVALID",

@@ -31,7 +31,7 @@ async def customers_of(connection: Connection, record_ids: Collection[uuid.UUID]
 
 async def customers(connection: Connection, customer_ids: Collection[uuid.UUID]) -> None:
     """Deletes what is known of customers, with their history. Who is rating one now has lost its mark, and writes nothing."""
-    for table in ("rerate_queue", "customers", "ratings", "rating_versions"):
+    for table in ("rerate_queue", "customers", "customer_qualities", "ratings", "rating_versions"):
         await connection.execute(f"DELETE FROM {table} WHERE customer_id = ANY($1::uuid[])", list(customer_ids))
 
 
@@ -41,7 +41,8 @@ async def history(connection: Connection, customer_ids: Collection[uuid.UUID]) -
     The current state keeps level and stage, and no degrees, until the customer is rated again. Mark them after.
     """
     ids = sorted(customer_ids)
-    await connection.execute("DELETE FROM rerate_queue WHERE customer_id = ANY($1::uuid[])", ids)
+    for table in ("rerate_queue", "customer_qualities"):
+        await connection.execute(f"DELETE FROM {table} WHERE customer_id = ANY($1::uuid[])", ids)
     await connection.execute(
         "DELETE FROM rating_versions v USING ratings r WHERE v.customer_id = ANY($1::uuid[])"
         " AND (r.customer_id, r.scope) = (v.customer_id, v.scope) AND v.version < r.version",

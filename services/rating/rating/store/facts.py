@@ -13,7 +13,6 @@ from chassis.database import Connection
 from rating.domain.facts import (
     ALLIANCE,
     WINDOW_MONTHS,
-    AttributeQuality,
     Facts,
     Holding,
     MonthMargin,
@@ -22,6 +21,7 @@ from rating.domain.facts import (
     first_day,
     month_of,
 )
+from rating.store import qualities
 from rating.store.fold import ActivityKind
 
 
@@ -120,7 +120,8 @@ def _facts(scope: str, as_of: datetime, customer: asyncpg.Record, records: list[
     return Facts(
         scope=scope,
         as_of=as_of,
-        attributes=_attributes(customer) if scope == ALLIANCE else (),
+        quality=qualities.from_row(customer) if scope == ALLIANCE else None,
+        attributes_stated_count=len(json.loads(customer["attributes"])) if scope == ALLIANCE else 0,
         holdings=tuple(holdings[holding_id] for holding_id in sorted(holdings)),
         turnover=tuple(month for record in records for month in record.turnover if month.month >= since),
         margins=tuple(month for record in records for month in record.margins if month.month >= since),
@@ -131,24 +132,14 @@ def _facts(scope: str, as_of: datetime, customer: asyncpg.Record, records: list[
     )
 
 
-def _attributes(customer: asyncpg.Record) -> tuple[AttributeQuality, ...]:
-    return tuple(
-        AttributeQuality(
-            attribute=quality["attribute"],
-            valid=quality["valid"],
-            sources_agreeing_count=quality["agreeing"],
-            sources_conflicting_count=quality["conflicting"],
-            observe_time=_instant(quality["observed_seconds"]),
-        )
-        for quality in json.loads(customer["attributes"])
-    )
-
-
 def _instant(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-_CUSTOMERS = "SELECT customer_id, created_at, attributes FROM customers WHERE customer_id = ANY($1)"
+_CUSTOMERS = """
+SELECT customer_id, created_at, c.attributes, completeness_percent, credibility_percent, q.attributes AS quality_attributes
+FROM customers c LEFT JOIN customer_qualities q USING (customer_id) WHERE customer_id = ANY($1)
+"""
 
 _LINKS = "SELECT customer_id, record_id, institution_id FROM record_links WHERE customer_id = ANY($1)"
 

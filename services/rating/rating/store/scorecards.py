@@ -85,8 +85,6 @@ def from_json(text: str) -> Scorecard:
         loyalty=LoyaltyParameters(**data["loyalty"]),
         contribution=_map(data["contribution"]),
         credit=_map(data["credit"]),
-        completeness_weights=tuple((attribute, weight) for attribute, weight in data["completeness_weights"]),
-        freshness_half_life_days=data["freshness_half_life_days"],
         level_thresholds=tuple(
             LevelThreshold(
                 Level(threshold["level"]), tuple((DegreeKind(kind), minimum) for kind, minimum in threshold["minimums"])

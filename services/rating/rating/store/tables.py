@@ -35,8 +35,20 @@ customers = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("created_at", INSTANT, nullable=False, comment="when the customer was first seen"),
-    Column("attributes", JSONB, nullable=False, comment="list of {attribute, valid, agreeing, conflicting, observed_seconds}"),
+    Column("attributes", JSONB, nullable=False, comment="list of {attribute, observed_seconds}"),
 )
+
+customer_qualities = Table(
+    "customer_qualities",
+    metadata,
+    Column("customer_id", Uuid, primary_key=True),
+    Column("completeness_percent", SmallInteger, nullable=False),
+    Column("credibility_percent", SmallInteger, nullable=False),
+    Column("attributes", JSONB, nullable=False, comment="list of [attribute, required weight, credibility percent, findings]"),
+    Column("asked_at", INSTANT, nullable=False, comment="when the customer master was asked"),
+    comment="what the customer master last said; no event can fill it, so a rebuild keeps it",
+)
+Index("customer_qualities_asked", customer_qualities.c.asked_at)
 
 holdings = Table(
     "holdings",
@@ -107,6 +119,13 @@ rerate_queue = Table(
     Column("marks_count", BigInteger, nullable=False, comment="rises with every mark, so that one made while rating is not lost"),
     Column("claim_id", Uuid, comment="of the worker that rates this customer now"),
     Column("claimed_until", INSTANT),
+    Column(
+        "asks_quality",
+        Boolean,
+        nullable=False,
+        server_default=text("true"),
+        comment="whether the figures of the customer master may have changed",
+    ),
 )
 Index("rerate_queue_since", rerate_queue.c.since)
 

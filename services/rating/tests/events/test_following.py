@@ -9,7 +9,6 @@ import pytest
 from chassis.testing import received
 from concord.customer.v1.customer_events_pb2 import CustomerErased
 from rating.domain.facts import ALLIANCE
-from rating.events.rerate import Rerater
 from rating.store import facts, ratings
 from rating.wiring import SERVICE
 
@@ -34,11 +33,9 @@ async def rows(running, tables=SERVICE.projections):
         }
 
 
-async def rated(running, master):
+async def rated(running, master, rate_all):
     """What readers see of everybody's ratings."""
-    rerater = Rerater(running.application.commands, 0)
-    while await rerater.mark_step() + await rerater.rate_step():
-        pass
+    await rate_all(running)
     async with running.application.database.connection() as connection:
         return {
             (name, version.scope): version.rating
@@ -112,23 +109,23 @@ async def test_any_order_of_any_merges_and_facts_gives_the_same(running, master,
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_whatever_is_moved_and_moved_back_is_rated_as_before(running, master, seed):
+async def test_whatever_is_moved_and_moved_back_is_rated_as_before(running, master, seed, rate_all):
     chance = random.Random(seed)
     history = History(master, chance)
     for number in range(15):
         history.fact(number)
     await running.deliver(*history.events)
-    before, told, homes = await rated(running, master), len(history.events), dict(history.owners)
+    before, told, homes = await rated(running, master, rate_all), len(history.events), dict(history.owners)
     for record in chance.sample(RECORDS, 4):
         history.move(record, "anna")
     await running.deliver(*history.events[told:])
-    assert await rated(running, master) != before
+    assert await rated(running, master, rate_all) != before
     told = len(history.events)
     for record in RECORDS:
         if history.owners[record] != homes[record]:
             history.move(record, homes[record])
     await deliver_shuffled(running, history.events[told:], chance)
-    assert await rated(running, master) == before
+    assert await rated(running, master, rate_all) == before
 
 
 def erased(master, customer, *records, whole=True):
@@ -151,10 +148,10 @@ def story(master):
     ]
 
 
-async def test_an_erased_person_is_gone_in_any_order_of_events(running, master):
+async def test_an_erased_person_is_gone_in_any_order_of_events(running, master, rate_all):
     events = story(master)
     await running.deliver(*events)
-    others = {key: rating for key, rating in (await rated(running, master)).items() if key[0] == "ben"}
+    others = {key: rating for key, rating in (await rated(running, master, rate_all)).items() if key[0] == "ben"}
     erasure = erased(master, "anna", "r1", "r2")
     await running.deliver(erasure)
     gone = await rows(running)
@@ -162,7 +159,7 @@ async def test_an_erased_person_is_gone_in_any_order_of_events(running, master):
     for name in ("anna", "cid", "r1", "r2", "own", "t1", "s1"):
         kept = f'"{master.id(name)}"' in told
         assert kept is (name in ("r1", "r2")), "records stay as tombstones"
-    assert {key: rating for key, rating in (await rated(running, master)).items() if key[0] == "ben"} == others
+    assert {key: rating for key, rating in (await rated(running, master, rate_all)).items() if key[0] == "ben"} == others
     for seed in range(5):
         async with running.application.database.connection() as connection:
             await connection.execute(f"TRUNCATE inbox, {', '.join(SERVICE.projections)}")
@@ -175,9 +172,9 @@ async def test_an_erased_person_is_gone_in_any_order_of_events(running, master):
         assert after == {table: lines for table, lines in gone.items() if table != "customer_states"}
 
 
-async def test_who_lives_on_without_some_records_is_rated_anew_and_the_past_forgotten(running, master):
+async def test_who_lives_on_without_some_records_is_rated_anew_and_the_past_forgotten(running, master, rate_all):
     await running.deliver(*story(master))
-    before = await rated(running, master)
+    before = await rated(running, master, rate_all)
     assert ("anna", "south") in before
     await running.deliver(erased(master, "anna", "r2", whole=False))
     async with running.application.database.connection() as connection:
@@ -186,7 +183,7 @@ async def test_who_lives_on_without_some_records_is_rated_anew_and_the_past_forg
             for row in await connection.fetch("SELECT degrees FROM rating_versions WHERE customer_id = $1", master.id("anna"))
         }
     assert degrees == "[]"
-    after = await rated(running, master)
+    after = await rated(running, master, rate_all)
     assert {scope for name, scope in after if name == "anna"} == {ALLIANCE, "north"}
     credit = {degree.kind: degree.value for degree in after["anna", ALLIANCE].degrees}
     assert None in credit.values(), "the score was erased"

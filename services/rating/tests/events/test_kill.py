@@ -12,7 +12,6 @@ import pytest_asyncio
 
 from chassis import bus
 from chassis.republish import rebuild
-from rating.events.rerate import Rerater
 from rating.store import ratings
 from rating.wiring import SERVICE
 
@@ -49,11 +48,11 @@ async def jetstream(settings, nats_server):
 
 @pytest.mark.soak  # what a killed process had in hand comes again after JetStream's 30 seconds
 @pytest.mark.faults
-async def test_killed_again_and_again(start, settings, nats_server, jetstream, master):
+async def test_killed_again_and_again(start, settings, nats_server, jetstream, master, quality_service, rate_all):
     events = history(master)
     running = await start(nats=True, rerate_paused=True)
     database = running.application.database
-    expected = await in_peace(running, events)
+    expected = await in_peace(running, events, rate_all)
     async with database.connection() as connection:
         await connection.execute("TRUNCATE ratings, rating_versions, outbox, rerate_queue")
     await rebuild(database, SERVICE.projections, ["customer/rating"])
@@ -66,6 +65,7 @@ async def test_killed_again_and_again(start, settings, nats_server, jetstream, m
         "CONCORD_IDENTITY_PRIVATE_KEY": settings.identity_private_key,
         "CONCORD_NATS_URL": nats_server.url(),
         "CONCORD_RERATE_DELAY_MS": "0",
+        "CONCORD_TARGET_CUSTOMER": quality_service.address,
     }
     connection = await asyncpg.connect(settings.database_url)
     chance = random.Random(1)
@@ -95,13 +95,11 @@ async def test_killed_again_and_again(start, settings, nats_server, jetstream, m
         assert published[0] == published[1] == await connection.fetchval("SELECT count(*) FROM rating_versions")
 
 
-async def in_peace(running, events):
+async def in_peace(running, events, rate_all):
     """What is right: everything folded and rated in this process."""
     for first in range(0, len(events), 500):
         await running.deliver(*events[first : first + 500])
-    rerater = Rerater(running.application.commands, 0)
-    while await rerater.rate_step():
-        pass
+    await rate_all(running)
     return await state_of(running.application.database)
 
 

@@ -16,7 +16,6 @@ from chassis.testing import received
 from concord.common.v1.event_pb2 import Republished
 from rating.events.pause import Resumer
 from rating.events.published import RATING_CHANGED
-from rating.events.rerate import Rerater
 from rating.store import facts
 from rating.wiring import SERVICE
 
@@ -83,11 +82,6 @@ async def emptied(running):
     return await rebuild(running.application.database, SERVICE.projections, ["customer/rating"], SERVICE.pause, ["customer"])
 
 
-async def rate_all(running):
-    rerater = Rerater(running.application.commands, 0)
-    return await rerater.rate_step()
-
-
 @pytest.mark.parametrize("replicas_count", [1, 2])
 async def test_a_rebuild_of_unchanged_data_writes_and_publishes_nothing(start, jetstream, master, replicas_count):
     running = await start(nats=True, rerate_delay_ms=0)
@@ -136,37 +130,37 @@ def resumer(running, acknowledged):
     return Resumer(running.application.database, up_to)
 
 
-async def test_rating_goes_on_when_all_before_the_last_event_is_acknowledged(paused):
+async def test_rating_goes_on_when_all_before_the_last_event_is_acknowledged(paused, rerater):
     running, run_id = paused
     await resumer(running, 1_000).step()
-    assert await rate_all(running) == 0  # nobody said yet that this was all
+    assert await rerater(running).rate_step() == 0  # nobody said yet that this was all
     await running.deliver(republished(run_id, sequence=50))
     await resumer(running, 49).step()
-    assert await rate_all(running) == 0  # a batch before it is in some replica's hands
+    assert await rerater(running).rate_step() == 0  # a batch before it is in some replica's hands
     await resumer(running, 50).step()
-    assert await rate_all(running) == 1
+    assert await rerater(running).rate_step() == 1
 
 
-async def test_the_last_event_of_an_earlier_run_ends_nothing(paused):
+async def test_the_last_event_of_an_earlier_run_ends_nothing(paused, rerater):
     running, run_id = paused
     second = await emptied(running)
     await running.deliver(republished(run_id, sequence=50))
     await resumer(running, 99).step()
-    assert await rate_all(running) == 0
+    assert await rerater(running).rate_step() == 0
     await running.deliver(republished(second, sequence=60))
     await resumer(running, 99).step()
-    assert await rate_all(running) == 1
+    assert await rerater(running).rate_step() == 1
 
 
-async def test_resume_by_command(paused):
+async def test_resume_by_command(paused, rerater):
     running, _ = paused
     async with running.application.database.transaction() as connection:
         assert await SERVICE.pause.end(connection) == 1
         assert await SERVICE.pause.end(connection) == 0
-    assert await rate_all(running) == 1
+    assert await rerater(running).rate_step() == 1
 
 
-async def test_a_pause_says_what_it_waits_for_and_ends_at_last(paused, caplog):
+async def test_a_pause_says_what_it_waits_for_and_ends_at_last(paused, caplog, rerater):
     running, run_id = paused
     await resumer(running, 99).step()
     assert f"python -m customer republish --to rating --run {run_id}" in caplog.text
@@ -174,11 +168,11 @@ async def test_a_pause_says_what_it_waits_for_and_ends_at_last(paused, caplog):
         await connection.execute("UPDATE rerate_pauses SET since = $1", now() - timedelta(hours=24, seconds=1))
     await resumer(running, 99).step()
     assert "24 hours" in caplog.text
-    assert await rate_all(running) == 1
+    assert await rerater(running).rate_step() == 1
 
 
 @pytest.mark.parametrize("ended", [False, True])
-async def test_a_worker_that_read_facts_around_a_rebuild_writes_nothing(start, master, monkeypatch, ended):
+async def test_a_worker_that_read_facts_around_a_rebuild_writes_nothing(start, master, monkeypatch, ended, rerater):
     """It claimed before the rebuild, read half of the facts, and wants to write while the pause lasts, or after it."""
     running = await start(rerate_paused=True)
     await running.deliver(master.customer("anna", [master.link("r1", "anna")]))
@@ -193,6 +187,6 @@ async def test_a_worker_that_read_facts_around_a_rebuild_writes_nothing(start, m
         return await load(connection, customer_ids)
 
     monkeypatch.setattr(facts, "load", rebuild_then_load)
-    assert await rate_all(running) == 1
+    assert await rerater(running).rate_step() == 1
     assert await row(running, "SELECT count(*) FROM rating_versions") == (0,)
     assert await row(running, "SELECT count(*) FROM rerate_queue") == (1,)

@@ -11,7 +11,6 @@ from concord.rating.v1.rating_events_pb2 import RatingChanged
 from rating.domain.facts import ALLIANCE
 from rating.domain.lifecycle import Stage
 from rating.events.published import RATING_CHANGED
-from rating.events.rerate import Rerater
 from rating.store import facts, queue, ratings, scorecards
 from rating.wiring import SERVICE
 
@@ -19,15 +18,6 @@ from rating.wiring import SERVICE
 @pytest.fixture
 async def running(start):
     return await start(rerate_paused=True)
-
-
-def rerater(running, delay_ms=0):
-    return Rerater(running.application.commands, delay_ms)
-
-
-async def rate_all(running):
-    while await rerater(running).mark_step() + await rerater(running).rate_step():
-        pass
 
 
 async def current(running, *customer_ids):
@@ -44,7 +34,7 @@ async def scalar(running, statement):
         return await connection.fetchval(statement)
 
 
-async def test_all_scopes_are_rated_and_published(running, master):
+async def test_all_scopes_are_rated_and_published(running, master, rate_all):
     north, south = master.link("r1", "anna"), master.link("r2", "anna", "south")
     await running.deliver(master.customer("anna", [north, south]), master.holding("h1", north))
     await rate_all(running)
@@ -62,7 +52,7 @@ async def test_all_scopes_are_rated_and_published(running, master):
     ]  # fmt: skip
 
 
-async def test_a_version_is_written_only_when_a_reader_sees_a_change(running, master):
+async def test_a_version_is_written_only_when_a_reader_sees_a_change(running, master, rate_all):
     link = master.link("r1", "anna")
     await running.deliver(master.customer("anna", [link]), master.holding("h1", link))
     await rate_all(running)
@@ -81,7 +71,7 @@ async def test_a_version_is_written_only_when_a_reader_sees_a_change(running, ma
     assert message.degrees[3].value == 95
 
 
-async def test_records_moved_and_back_gives_identical_ratings(running, master):
+async def test_records_moved_and_back_gives_identical_ratings(running, master, rate_all):
     north, south = master.link("r1", "anna"), master.link("r2", "ben", "south")
     await running.deliver(
         master.customer("anna", [north]),
@@ -113,7 +103,7 @@ async def seen(running, *customer_ids):
     return {key: version.rating for key, version in (await current(running, *customer_ids)).items()}
 
 
-async def test_rebuild_keeps_the_history_and_rates_the_same(running, master):
+async def test_rebuild_keeps_the_history_and_rates_the_same(running, master, rate_all):
     link = master.link("r1", "anna")
     events = [master.customer("anna", [link]), master.holding("h1", link), master.score("s1", link, "2016-05-01", 7_000)]
     await running.deliver(*events)
@@ -127,7 +117,7 @@ async def test_rebuild_keeps_the_history_and_rates_the_same(running, master):
     assert await versions_count(running) == count
 
 
-async def test_a_mark_made_while_rating_stays(running, master):
+async def test_a_mark_made_while_rating_stays(running, master, rate_all):
     link = master.link("r1", "anna")
     await running.deliver(master.customer("anna", [link]))
     database = running.application.database
@@ -145,7 +135,7 @@ async def test_a_mark_made_while_rating_stays(running, master):
     assert (await current(running, master.id("anna")))[master.id("anna"), ALLIANCE].rating.degrees[3].value is not None
 
 
-async def test_a_fold_that_commits_while_its_customer_is_rated_is_not_lost(running, master, monkeypatch):
+async def test_a_fold_that_commits_while_its_customer_is_rated_is_not_lost(running, master, monkeypatch, rerater):
     """The facts were read, then a fold marks the customer, and commits only after the worker wants to settle."""
     await running.deliver(master.customer("anna", [master.link("r1", "anna")]))
     database, load, folds = running.application.database, facts.load, []
@@ -170,7 +160,7 @@ async def test_a_fold_that_commits_while_its_customer_is_rated_is_not_lost(runni
     assert await scalar(running, "SELECT count(*) FROM rerate_queue WHERE claim_id IS NULL") == 1
 
 
-async def test_a_worker_that_died_leaves_its_marks_to_the_next(running, master, monkeypatch):
+async def test_a_worker_that_died_leaves_its_marks_to_the_next(running, master, monkeypatch, rerater):
     await running.deliver(master.customer("anna", [master.link("r1", "anna")]))
 
     async def die(*_):
@@ -187,7 +177,7 @@ async def test_a_worker_that_died_leaves_its_marks_to_the_next(running, master, 
     assert await versions_count(running) == 2
 
 
-async def test_a_worker_that_lost_its_claim_writes_nothing(running, master, monkeypatch):
+async def test_a_worker_that_lost_its_claim_writes_nothing(running, master, monkeypatch, rerater):
     await running.deliver(master.customer("anna", [master.link("r1", "anna")]))
     claim = queue.claim
 
@@ -202,7 +192,7 @@ async def test_a_worker_that_lost_its_claim_writes_nothing(running, master, monk
     assert await scalar(running, "SELECT count(*) FROM rerate_queue") == 1
 
 
-async def test_one_that_cannot_be_rated_holds_up_nobody(running, master, monkeypatch):
+async def test_one_that_cannot_be_rated_holds_up_nobody(running, master, monkeypatch, rerater):
     await running.deliver(*(master.customer(name, [master.link(f"r {name}", name)]) for name in ("anna", "ben", "carl")))
     load = facts.load
 
@@ -224,7 +214,7 @@ async def queued(running):
         return {row["customer_id"] for row in await connection.fetch("SELECT customer_id FROM rerate_queue")}
 
 
-async def test_dates_at_the_ends_of_the_calendar_are_rated(running, master):
+async def test_dates_at_the_ends_of_the_calendar_are_rated(running, master, rate_all):
     for customer, day in (("anna", "0001-01-01"), ("ben", "9999-12-31")):
         link = master.link(f"r {customer}", customer)
         await running.deliver(
@@ -237,7 +227,7 @@ async def test_dates_at_the_ends_of_the_calendar_are_rated(running, master):
     assert len(await current(running, master.id("anna"), master.id("ben"))) == 4
 
 
-async def test_workers_side_by_side_rate_everybody_once(running, master):
+async def test_workers_side_by_side_rate_everybody_once(running, master, rerater):
     await running.deliver(*(master.customer(f"c{i}", [master.link(f"r{i}", f"c{i}")]) for i in range(450)))
     counts = await asyncio.gather(*(rerater(running).rate_step() for _ in range(4)))
     assert sorted(counts, reverse=True)[:2] == [200, 200]
@@ -246,13 +236,13 @@ async def test_workers_side_by_side_rate_everybody_once(running, master):
     assert await scalar(running, "SELECT max(version) FROM rating_versions") == 1
 
 
-async def test_new_marks_wait_for_the_delay(running, master):
+async def test_new_marks_wait_for_the_delay(running, master, rerater):
     await running.deliver(master.customer("anna", [master.link("r1", "anna")]))
     assert await rerater(running, delay_ms=60_000).rate_step() == 0
     assert await rerater(running).rate_step() == 1
 
 
-async def test_an_activated_scorecard_rates_everybody_again_page_by_page(running, master, monkeypatch):
+async def test_an_activated_scorecard_rates_everybody_again_page_by_page(running, master, monkeypatch, rerater, rate_all):
     monkeypatch.setattr("rating.events.rerate.CUSTOMERS_MARKED_MAX", 2)
     links = {name: master.link(f"r {name}", name) for name in ("anna", "ben", "carl", "dora", "emil")}
     await running.deliver(*(master.customer(name, [link]) for name, link in links.items()))
@@ -270,7 +260,7 @@ async def test_an_activated_scorecard_rates_everybody_again_page_by_page(running
     assert len(rated) == 10
 
 
-async def test_ratings_are_published_again_for_one_service(running, master):
+async def test_ratings_are_published_again_for_one_service(running, master, rate_all):
     link = master.link("r1", "anna")
     await running.deliver(master.customer("anna", [link]))
     await rate_all(running)

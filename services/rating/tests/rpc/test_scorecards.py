@@ -46,9 +46,9 @@ async def test_the_first_version_is_there_and_active(stub):
 
 async def test_versions_are_written_once_and_listed_newest_first(stub):
     version = await seeded(stub)
-    version.freshness_half_life_days = 100
+    version.loyalty.products_max = 9
     second = await create(stub, version)
-    assert (second.name, second.active, second.freshness_half_life_days) == (f"{PARENT}/versions/2", False, 100)
+    assert (second.name, second.active, second.loyalty.products_max) == (f"{PARENT}/versions/2", False, 9)
     assert await create(stub, version) == second
     third = await create(stub, version, "r2")
     assert third.name == f"{PARENT}/versions/3"
@@ -72,7 +72,7 @@ async def test_every_broken_rule_is_named(stub):
     version = await seeded(stub)
     version.loyalty.tenure_weight = 0.9
     version.credit.points[1].x = 0
-    version.completeness_weights[1].attribute = "ATTRIBUTE_HAT"
+    version.level_thresholds[1].customer_level = version.level_thresholds[0].customer_level
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await create(stub, version)
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -81,7 +81,7 @@ async def test_every_broken_rule_is_named(stub):
     assert fields == [
         "scorecard_version.loyalty",
         "scorecard_version.credit.points[1].x",
-        "scorecard_version.completeness_weights[1].attribute",
+        "scorecard_version.level_thresholds[1].customer_level",
     ]
 
 

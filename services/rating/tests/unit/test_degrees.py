@@ -14,6 +14,7 @@ from rating.domain.facts import (
     AttributeQuality,
     Facts,
     Holding,
+    MasterQuality,
     MonthMargin,
     MonthTurnover,
     RiskScore,
@@ -35,8 +36,6 @@ SCORECARD = Scorecard(
     loyalty=LoyaltyParameters(0.4, 3.0, 0.3, 5, 0.3),
     contribution=PiecewiseLinearMap(((-1000.0, 0.0), (0.0, 10.0), (10_000.0, 100.0))),
     credit=PiecewiseLinearMap(((0.0, 100.0), (10_000.0, 80.0), (1_000_000.0, 0.0))),
-    completeness_weights=(("ATTRIBUTE_NAME", 2.0), ("ATTRIBUTE_PHONE", 1.0), ("ATTRIBUTE_EMAIL", 1.0)),
-    freshness_half_life_days=730,
     level_thresholds=(
         LevelThreshold(Level.GOLD, ((DegreeKind.LOYALTY, 60.0), (DegreeKind.CONTRIBUTION, 50.0))),
         LevelThreshold(Level.SILVER, ((DegreeKind.LOYALTY, 30.0),)),
@@ -61,19 +60,31 @@ turnovers = st.builds(
 margins = st.builds(
     MonthMargin, month=months, currency_code=currencies, result_minor_units=st.integers(-(10**15), 10**15), partial=st.booleans()
 )
-qualities = st.builds(
+parts = st.builds(
     AttributeQuality,
     attribute=st.sampled_from(["ATTRIBUTE_NAME", "ATTRIBUTE_PHONE", "ATTRIBUTE_SEX"]),
-    valid=st.booleans(),
-    sources_agreeing_count=st.integers(0, 10),
-    sources_conflicting_count=st.integers(0, 10),
-    observe_time=st.integers(0, 10_000).map(lambda days: AS_OF - timedelta(days=days)),
+    required_weight=st.integers(0, 30),
+    credibility_percent=st.integers(0, 100),
+    findings=st.sampled_from([(), ("MISSING",), ("INVALID",), ("SOURCES_AGREE", "VERIFIED")]),
 )
+
+
+@st.composite
+def qualities(draw):
+    """Figures as the customer master computes them from their parts."""
+    found = draw(st.lists(parts, max_size=3, unique_by=lambda part: part.attribute))
+    required = sum(part.required_weight for part in found)
+    sound = sum(part.required_weight for part in found if not {"MISSING", "INVALID"} & set(part.findings))
+    stated = [(max(part.required_weight, 1), part.credibility_percent) for part in found if "MISSING" not in part.findings]
+    mean = sum(weight * percent for weight, percent in stated) / (sum(weight for weight, _ in stated) or 1)
+    return MasterQuality(round(100 * sound / (required or 1)), round(mean), tuple(found))
+
+
 facts = st.builds(
     Facts,
     scope=st.sampled_from([ALLIANCE, "north"]),
     as_of=st.just(AS_OF),
-    attributes=st.lists(qualities, max_size=3, unique_by=lambda quality: quality.attribute).map(tuple),
+    quality=st.none() | qualities(),
     holdings=st.lists(holdings, max_size=4).map(tuple),
     turnover=st.lists(turnovers, max_size=30).map(tuple),
     margins=st.lists(margins, max_size=15).map(tuple),
@@ -135,22 +146,26 @@ def test_loyalty_rises_with_tenure_and_products(one, other, kinds_count):
     assert values == sorted(values)
 
 
-@given(qualities, st.integers(1, 5))
-def test_credibility_rises_with_agreement_and_falls_with_conflict(quality, more):
-    def value(quality):
-        return degrees.credibility(replace(EMPTY, attributes=(replace(quality, attribute="ATTRIBUTE_NAME"),)), SCORECARD).value
-
-    assert value(replace(quality, sources_agreeing_count=quality.sources_agreeing_count + more)) >= value(quality)
-    assert value(replace(quality, sources_conflicting_count=quality.sources_conflicting_count + more)) <= value(quality)
-
-
-def test_completeness_halves_with_each_half_life():
-    def value(age_days):
-        quality = AttributeQuality("ATTRIBUTE_NAME", True, 1, 0, AS_OF - timedelta(days=age_days))
-        return degrees.completeness(replace(EMPTY, attributes=(quality,)), SCORECARD).value
-
-    assert value(0) == pytest.approx(50)
-    assert value(730) == pytest.approx(25)
+def test_completeness_and_credibility_are_the_masters_own_figures():
+    quality = MasterQuality(
+        54,
+        73,
+        (
+            AttributeQuality("ATTRIBUTE_NAME", 30, 80),
+            AttributeQuality("ATTRIBUTE_PHONE", 25, 60, ("SOURCES_CONFLICT",)),
+            AttributeQuality("ATTRIBUTE_IDENTIFIER", 20, 10, ("INVALID",)),
+            AttributeQuality("ATTRIBUTE_EMAIL", 15, 0, ("MISSING",)),
+            AttributeQuality("ATTRIBUTE_SEX", 0, 90, ("VERIFIED",)),
+        ),
+    )
+    known = replace(EMPTY, quality=quality)
+    complete, credible = degrees.completeness(known, SCORECARD), degrees.credibility(known, SCORECARD)
+    assert (complete.value, credible.value) == (54, 73)
+    assert [reason.code for reason in complete.reasons] == [
+        "NAME_KNOWN", "PHONE_KNOWN", "EMAIL_MISSING", "IDENTIFIER_INVALID",
+    ]  # fmt: skip
+    assert "Right with 60 %: SOURCES_CONFLICT." in [reason.description for reason in credible.reasons]
+    assert credible.confidence == pytest.approx(75 / 90)  # what is required and filled
 
 
 def test_what_is_missing_is_null_with_its_reason_never_zero():
@@ -160,9 +175,13 @@ def test_what_is_missing_is_null_with_its_reason_never_zero():
         "SATISFACTION": (None, "NOT_MEASURED_YET"),
         "CONTRIBUTION": (None, "NO_MARGIN"),
         "CREDIT": (None, "NO_RISK_SCORE"),
-        "COMPLETENESS": (0.0, "EMAIL_MISSING"),  # a record in which nobody states anything is measured: nothing of it is there
-        "CREDIBILITY": (None, "NOTHING_STATED"),
+        "COMPLETENESS": (None, "NOT_TOLD_YET"),
+        "CREDIBILITY": (None, "NOT_TOLD_YET"),
     }
+    nothing = MasterQuality(0, 0, (AttributeQuality("ATTRIBUTE_NAME", 30, 0, ("MISSING",)),))
+    stated = rate(replace(EMPTY, quality=nothing), SCORECARD)
+    assert (stated.degrees[4].value, stated.degrees[4].reasons[0].code) == (0, "NAME_MISSING")
+    assert (stated.degrees[5].value, stated.degrees[5].reasons[0].code) == (None, "NOTHING_STATED")
     elsewhere = {degree.kind.name: degree for degree in rate(replace(EMPTY, scope="north"), SCORECARD).degrees}
     for kind in ("COMPLETENESS", "CREDIBILITY"):
         assert (elsewhere[kind].value, elsewhere[kind].reasons[0].code) == (None, "ALLIANCE_ONLY")
