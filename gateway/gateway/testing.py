@@ -109,8 +109,9 @@ class Backend:
                 result = example_answer if answer is None else answer(request)
                 return await result if asyncio.iscoroutine(result) else result
             except DomainError as error:
-                details = (("grpc-status-details-bin", to_status(error).SerializeToString()),)
-                await context.abort(error.code, error.message, trailing_metadata=details)
+                status = to_status(error)
+                details = (("grpc-status-details-bin", status.SerializeToString()),)
+                await context.abort(error.code, status.message, trailing_metadata=details)
 
         return handle
 

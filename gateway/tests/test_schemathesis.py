@@ -14,7 +14,7 @@ FORMS = (
     "GetInstitution|ListInstitutions|UpdateSourceSystem|CreateSourceSystem|SearchCustomers|RedeemPoints|ListRatingHistory"
     "|LaunchCampaign|RecordContact|CustomerView"
 )
-SHOWN = (r"Selected: (\d+)", r"Tested: (\d+)", r"(\d+) passed")
+SHOWN = (r"Selected: (\d+)", r"Tested: (\d+)", r"generated, (\d+) passed")
 
 
 @pytest.fixture(scope="module")

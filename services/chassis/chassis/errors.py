@@ -8,6 +8,9 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
 from google.rpc.status_pb2 import Status
 
 DOMAIN = "concord"
+# A status travels as trailing metadata, of which a gRPC client takes 8 KiB in all; more would arrive as RESOURCE_EXHAUSTED.
+MESSAGE_BYTES_MAX = 1 << 10
+FIELD_VIOLATIONS_BYTES_MAX = 3 << 10
 
 
 class DomainError(Exception):
@@ -103,13 +106,22 @@ class Internal(DomainError):
 
 
 def to_status(error: DomainError) -> Status:
-    """The error as `google.rpc.Status` with ErrorInfo, and BadRequest when fields are named."""
-    status = Status(code=error.code.value[0], message=error.message)
+    """The error as `google.rpc.Status` with ErrorInfo, and BadRequest when fields are named: the first ones that fit."""
+    status = Status(code=error.code.value[0], message=_shortened(error.message))
     status.details.append(_packed(ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)))
     if error.field_violations:
-        violations = [BadRequest.FieldViolation(field=field, description=text) for field, text in error.field_violations]
-        status.details.append(_packed(BadRequest(field_violations=violations)))
+        bad = BadRequest()
+        for field, text in error.field_violations:
+            bad.field_violations.add(field=_shortened(field), description=_shortened(text))
+            if bad.ByteSize() > FIELD_VIOLATIONS_BYTES_MAX:
+                del bad.field_violations[-1]
+                break
+        status.details.append(_packed(bad))
     return status
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MESSAGE_BYTES_MAX // 4 else text.encode()[:MESSAGE_BYTES_MAX].decode(errors="ignore")
 
 
 def from_rpc(error: grpc.aio.AioRpcError) -> DomainError:

@@ -128,7 +128,7 @@ def with_errors(method: Method, inner: Behaviour) -> Behaviour:
             refusal = _refusal_of(error, method.path)
         status = to_status(refusal)
         await context.abort(
-            refusal.code, refusal.message, trailing_metadata=(("grpc-status-details-bin", status.SerializeToString()),)
+            refusal.code, status.message, trailing_metadata=(("grpc-status-details-bin", status.SerializeToString()),)
         )
         raise AssertionError("unreachable")
 

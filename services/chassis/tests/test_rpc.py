@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from typing import Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -52,6 +53,22 @@ async def test_a_refusal_reaches_the_caller_whole(start):
         {"wall": "near"},
         [("behaviour", "not this")],
     )
+
+
+async def test_a_refusal_of_much_arrives_with_the_first_that_is_wrong(start):
+    error = await refusal(pb.Stub((await start()).channel(**READ)), numbers=[-1] * 5000)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    named = [field for field, _ in errors.from_rpc(error).field_violations]
+    assert named == [f"numbers[{index}]" for index in range(len(named))]
+    assert 20 < len(named) < 5000
+
+
+def test_a_status_fits_into_what_a_client_takes():
+    long = "长" * 10_000
+    status = errors.to_status(errors.InvalidArgument("LONG", long, None, [(long, long), *[("field", "rule" * 50)] * 500]))
+    grpc_message_bytes = len(quote(status.message))
+    assert 1_000 < len(status.message.encode()) <= 1_024
+    assert status.ByteSize() + grpc_message_bytes < 7_900
 
 
 async def test_an_unknown_exception_says_nothing_to_the_caller_and_no_secret_to_the_log(start, caplog):
