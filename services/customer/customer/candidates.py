@@ -9,13 +9,10 @@ from opentelemetry import metrics
 
 from chassis.database import Connection
 from concord.customer.v1.party_pb2 import Party
-from customer.core import Core
-from customer.domain.blocking import blocking_keys
 from customer.domain.features import Features
-from customer.domain.matching import Decision, decide
 from customer.features import features_of
 from customer.store import matches
-from customer.store.records import Member, visible
+from customer.store.records import Member
 
 CANDIDATES_MAX = 50
 """Records that are compared with one record: those that share most keys with it."""
@@ -32,9 +29,9 @@ class Holders:
         self.customers: dict[UUID, UUID] = {}
         """Of the records read from the database, as they were then."""
 
-    async def read(self, connection: Connection, keys: Collection[int]) -> None:
-        """Reads who holds these keys."""
-        for key, record_id, customer_id in await matches.holders(connection, keys):
+    async def read(self, connection: Connection, keys: Collection[int], institution_id: str | None = None) -> None:
+        """Reads who holds these keys; of one institution's records, or (None) of all."""
+        for key, record_id, customer_id in await matches.holders(connection, keys, institution_id):
             self._records.setdefault(key, []).append(record_id)
             self.customers[record_id] = customer_id
         hot = [held for held in self._records.values() if len(held) > matches.RECORDS_OF_A_KEY_MAX]
@@ -85,19 +82,3 @@ class Evidence:
 def evidence(party: Party, source_system: str) -> Features:
     """The features of a standardised party."""
     return features_of(party, source=source_system)
-
-
-async def judge(connection: Connection, core: Core, standard: Party) -> tuple[Decision, list[Member]]:
-    """To whom a standardised party would be linked, and that customer's records; changes nothing."""
-    features = evidence(standard, "")
-    keys = list(dict.fromkeys(core.index.blocking(kind, value) for kind, value in blocking_keys(features)))
-    holders = Holders()
-    await holders.read(connection, keys)
-    customers = sorted({holders.customers[record_id] for record_id in holders.of(keys)})
-    found = await visible(connection, core.vault, [(customer_id, None) for customer_id in customers]) if customers else []
-    members = dict(zip(customers, found, strict=True))
-    made = Evidence()
-    known = {customer_id: {member.record_id: made.of(member) for member in mine} for customer_id, mine in members.items()}
-    population = await matches.population(connection)
-    decision = decide(core.models.current(), features, known, population=population)
-    return decision, members.get(decision.customer_id, []) if decision.customer_id else []

@@ -224,7 +224,9 @@ class Merging:
             for one in left
             for other in right
         ]
-        rejection = Rejection(new_id(), self.reason_code, self.by, self.changes.now, None, len(pairs))
+        own = {member.record_id for member in (*left, *right) if sees(self.unit.principal, member.institution_id)}
+        own_count = sum(pair.left in own and pair.right in own for pair in pairs)
+        rejection = Rejection(new_id(), self.reason_code, self.by, self.changes.now, None, own_count)
         await rejection_store.insert(self.unit.connection, rejection, pairs)
         about = (subject_key(ReviewKind.POSSIBLE_MATCH, [pair.left], [pair.right]) for pair in pairs)
         await review_store.close(self.unit.connection, about, self.changes.now)

@@ -14,6 +14,7 @@ from customer.domain.quality import Quality, QualityStandard, assess
 from customer.domain.survivorship import Policy
 from customer.domain.vocabulary import ResolutionReason
 from customer.statements import view
+from customer.store import links as link_store
 from customer.store import quality as quality_store
 from customer.store.customers import CustomerRow
 from customer.store.quality import Remembered
@@ -78,7 +79,7 @@ async def crossings(
     holdings = await quality_store.holding_kinds(connection, known_ids, None, instant.date()) if known_ids else {}
     before = await quality_store.remembered(connection, known_ids) if known_ids else {}
     matched = [member.record_id for _, members, _ in assessed for member in members if by_match(member)]
-    weights = await quality_store.link_weights_bits(connection, matched) if matched else {}
+    weights = await link_store.weights_bits(connection, matched)
     crossed = {}
     for row, _, believed in assessed:
         quality = assess(believed, holdings.get(row.customer_id, ()), weights, standard, instant)

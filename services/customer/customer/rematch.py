@@ -162,8 +162,10 @@ class Run:
             self._model, made[0][near.one.record_id], {near.other.customer_id: made[1]}, population=self._population
         )
         if decision.zone is Zone.LINK and not may_join(self._model, made[0], made[1]):
-            return replace(decision, zone=Zone.STEWARD, reason="RECORDS_OBJECT")
-        return decision
+            decision = replace(decision, zone=Zone.STEWARD, reason="RECORDS_OBJECT")
+        if decision.explanation is None or decision.record_id is None:
+            return decision
+        return replace(decision, explanation=decision.explanation.between(near.one.record_id, decision.record_id))
 
     async def _merge(self, changes: Changes, customers: Sequence[UUID], decision: Decision) -> None:
         assert decision.explanation is not None

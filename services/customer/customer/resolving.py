@@ -65,7 +65,7 @@ class Resolver:
         keys = content.blocking_keys
         decision = self._decide(self._evidence.of(member), self._candidates(keys), ()) if self._holders.of(keys) else None
         if decision is not None and decision.zone is Zone.LINK and decision.customer_id is not None:
-            member.customer_id, why = decision.customer_id, self._why(decision)
+            member.customer_id, why = decision.customer_id, self._why(member, decision)
         else:
             member.customer_id = self._changes.new_customer()
             why = Why(ResolutionReason.NEW_CUSTOMER, model_version=self._model.version)
@@ -139,8 +139,9 @@ class Resolver:
             )
             reason = ResolutionReason.NEW_CUSTOMER
         elif target is not None:
-            self._changes.move(member, target, self._why(decision), MoveReason.RELINK)
-            reason = self._why(decision).reason
+            why = self._why(member, decision)
+            self._changes.move(member, target, why, MoveReason.RELINK)
+            reason = why.reason
         else:
             reason = ResolutionReason.SOURCE_KEY
         self._follow(member, decision)
@@ -185,21 +186,18 @@ class Resolver:
         self._records[member.record_id] = member
         self._holders.add(keys, member.record_id)
 
-    def _why(self, decision: Decision) -> Why:
-        return Why(
-            reason_of(decision),
-            LinkOrigin.AUTO,
-            self._model.version,
-            decision.weight_bits,
-            decision.explanation.to_bytes() if decision.explanation else b"",
-        )
+    def _why(self, member: Member, decision: Decision) -> Why:
+        kept = b""
+        if decision.explanation is not None and decision.record_id is not None:
+            kept = decision.explanation.between(member.record_id, decision.record_id).to_bytes()
+        return Why(reason_of(decision), LinkOrigin.AUTO, self._model.version, decision.weight_bits, kept)
 
     def _follow(self, member: Member, decision: Decision) -> None:
         """Joins customers that a record proves to be one, and asks stewards about those that it only makes likely."""
         joined: set[UUID] = set()
         same = {decision.customer_id, *decision.bridges} - {None}
         if decision.bridges and member.customer_id in same:
-            joined = self._join({customer_id for customer_id in same if customer_id is not None}, self._why(decision))
+            joined = self._join({customer_id for customer_id in same if customer_id is not None}, self._why(member, decision))
         if decision.zone is Zone.STEWARD and decision.customer_id != member.customer_id and decision.record_id is not None:
             self._ask(member.record_id, decision.record_id, decision.weight_bits, decision.explanation)
         for rival in decision.rivals:

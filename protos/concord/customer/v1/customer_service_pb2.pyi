@@ -708,7 +708,9 @@ Global___ResolveCustomerRequest: _TypeAlias = ResolveCustomerRequest  # noqa: Y0
 
 @_typing.final
 class ResolveCustomerResponse(_message.Message):
-    """To whom a party would be resolved. To a caller that is not linked with the customer found, the answer is that of a new customer."""
+    """To whom a party would be resolved. An institution is answered as if there were no records but its own, so that nobody can find out
+    by guesses what others know; the intake sees all records, and may find a customer where this does not.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -741,7 +743,7 @@ class ResolveCustomerResponse(_message.Message):
 
     @_builtins.property
     def rivals(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResolveRival]:
-        """Other customers, of those the caller is linked with, that come near; best first."""
+        """Other customers that come near; best first."""
 
     def __init__(
         self,

@@ -44,7 +44,7 @@ class Merge(_message.Message):
     decided_by: _builtins.str
     """Who decided: institution and opaque subject. Empty when somebody of another institution did."""
     records_count: _builtins.int
-    """Records that moved."""
+    """Records that moved; to an institution, those of its own."""
     @_builtins.property
     def decide_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -328,7 +328,7 @@ class MatchRejection(_message.Message):
     name: _builtins.str
     """`matchRejections/{rejection}`."""
     pairs_count: _builtins.int
-    """Pairs of records that are never linked by a rule."""
+    """Pairs of records that are never linked by a rule; to an institution, those of its own records."""
     reason_code: _builtins.str
     """Why, a code in upper snake case."""
     decided_by: _builtins.str

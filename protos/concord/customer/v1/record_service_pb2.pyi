@@ -139,14 +139,16 @@ class RecordLinkage(_message.Message):
     reason: _intake_service_pb2.ResolutionReason.ValueType
     """Why."""
     weight_bits: _builtins.float
-    """How strongly the model was convinced: log odds in bits. 0 where no model was asked."""
+    """How strongly the model was convinced: log odds in bits. 0 where no model was asked, and for an institution whose own records
+    were not compared: another's values could be guessed by it.
+    """
     model_version: _builtins.str
     """The match model that was asked; empty for none."""
     decided_by: _builtins.str
-    """Opaque id of who decided by hand; empty for the platform."""
+    """Who decided by hand: institution and opaque subject. Empty for the platform, and when somebody of another institution did."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[_review_service_pb2.AttributeScore]:
-        """What each attribute contributed."""
+        """What each attribute contributed. Left out where weight_bits is."""
 
     @_builtins.property
     def record_time(self) -> _timestamp_pb2.Timestamp:

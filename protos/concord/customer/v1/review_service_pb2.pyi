@@ -141,7 +141,7 @@ class _ReviewOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReviewOrd
     REVIEW_ORDER_OLDEST: _ReviewOrder.ValueType  # 1
     """The oldest first."""
     REVIEW_ORDER_HEAVIEST: _ReviewOrder.ValueType  # 2
-    """The highest weight first."""
+    """The highest weight first, as far as the caller may see it."""
 
 class ReviewOrder(_ReviewOrder, metaclass=_ReviewOrderEnumTypeWrapper):
     """Orders of a list."""
@@ -151,7 +151,7 @@ REVIEW_ORDER_UNSPECIFIED: ReviewOrder.ValueType  # 0
 REVIEW_ORDER_OLDEST: ReviewOrder.ValueType  # 1
 """The oldest first."""
 REVIEW_ORDER_HEAVIEST: ReviewOrder.ValueType  # 2
-"""The highest weight first."""
+"""The highest weight first, as far as the caller may see it."""
 Global___ReviewOrder: _TypeAlias = ReviewOrder  # noqa: Y015
 
 @_typing.final
@@ -186,7 +186,7 @@ class ReviewItem(_message.Message):
     state: Global___ReviewState.ValueType
     """Where it stands."""
     weight_bits: _builtins.float
-    """Total weight of a possible match or doubtful cluster, in bits."""
+    """Total weight of a possible match or doubtful cluster, in bits. 0 for an institution unless all of its records are its own."""
     model_version: _builtins.str
     """The match model that weighed it."""
     attribute: _attribute_pb2.Attribute.ValueType
@@ -211,7 +211,7 @@ class ReviewItem(_message.Message):
 
     @_builtins.property
     def attribute_scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeScore]:
-        """The weight, attribute by attribute. Left out of lists, and for an institution whose own records these are not."""
+        """The weight, attribute by attribute. Left out of lists, and where weight_bits is."""
 
     @_builtins.property
     def codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -277,7 +277,7 @@ class ReviewSide(_message.Message):
     customer: _builtins.str
     """`customers/{customer}`: whom its records belong to now."""
     records_count: _builtins.int
-    """All records of this side."""
+    """Records of this side that the caller may see."""
     @_builtins.property
     def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The records that the caller may see."""

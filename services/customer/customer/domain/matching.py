@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import product
 from uuid import UUID
@@ -63,22 +63,30 @@ class Explanation:
         contributions: the prior first.
         rule: the hard rule that decides whatever the weight is: SAME_DOCUMENT, DOCUMENT_OF_ANOTHER (the same document, but name
             and birth date differ), DIFFERENT_DOCUMENT, DIFFERENT_KIND; empty when none does.
+        compared: the ids of the two records, when it is kept: only who may see both may see it. Empty: not known which.
     """
 
     weight_bits: float
     contributions: tuple[Contribution, ...]
     rule: str = ""
+    compared: tuple[UUID, ...] = ()
+
+    def between(self, one: UUID, other: UUID) -> "Explanation":
+        """The same, saying which records it is about."""
+        return replace(self, compared=(one, other))
 
     def to_bytes(self) -> bytes:
         """For keeping beside a link."""
-        content = [self.weight_bits, self.rule, [[c.attribute, c.level, c.bits] for c in self.contributions]]
+        contributions = [[c.attribute, c.level, c.bits] for c in self.contributions]
+        content = [self.weight_bits, self.rule, contributions, [record_id.hex for record_id in self.compared]]
         return json.dumps(content, separators=(",", ":")).encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Explanation":
         """What `to_bytes` kept."""
-        weight, rule, contributions = json.loads(content)
-        return cls(weight, tuple(Contribution(*contribution) for contribution in contributions), rule)
+        weight, rule, contributions, *more = json.loads(content)
+        compared = tuple(UUID(hex=record_id) for record_id in more[0]) if more else ()
+        return cls(weight, tuple(Contribution(*contribution) for contribution in contributions), rule, compared)
 
 
 @dataclass(frozen=True, slots=True)

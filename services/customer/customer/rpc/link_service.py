@@ -1,6 +1,7 @@
 """LinkService: which records are one customer, decided by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -97,7 +98,7 @@ class LinkServicer(LinkServiceServicer):
         async def handler(unit: UnitOfWork) -> pb.MatchRejection:
             rejection_id = resource_id(request.name, "matchRejections")
             await merging.withdraw(unit, rejection_id)
-            rejection = await rejection_store.get(unit.connection, rejection_id, None)
+            rejection = await rejection_store.get(unit.connection, rejection_id, viewing_institution(unit.principal))
             assert rejection is not None
             [message] = await _rejections(unit.connection, unit.principal, [rejection])
             await self._audit_rejection(unit, message, "WITHDRAWN")
@@ -189,11 +190,12 @@ async def _unmerged(unit: UnitOfWork, undone: Unmerged) -> pb.UnmergeCustomerRes
     names = await merge_store.named(unit.connection, outcome.elsewhere, viewing_institution(principal))
     [merge] = await merge_store.of_ids(unit.connection, [undone.merge.merge_id])
     restored = [member for member in undone.restored if merging.sees(principal, member.institution_id)]
+    missing_count = len(names) + (len(outcome.erased) if principal.sees_all else 0)
     return pb.UnmergeCustomerResponse(
         customer=f"customers/{merge.loser_id}",
-        merge=_merge(principal, merge),
+        merge=_merge(principal, replace(merge, records_count=len(restored) + missing_count)),
         records_restored_count=len(restored),
-        records_not_restored_count=len(names) + (len(outcome.erased) if principal.sees_all else 0),
+        records_not_restored_count=missing_count,
         records_not_restored=[
             pb.RecordNotRestored(record=name, reason="RELINKED", customer=f"customers/{outcome.elsewhere[record_id]}")
             for record_id, name in sorted(names.items())

@@ -18,6 +18,7 @@ from customer.rpc.callers import viewing_institution
 from customer.rpc.search_customers import golden_customers, institutions_of, viewer_of, visible
 from customer.search_keys import ROLE
 from customer.statements import view
+from customer.store import links as link_store
 from customer.store import quality as quality_store
 from customer.store import search
 from customer.store.search import NO_CUSTOMER, Filters, Viewer
@@ -90,7 +91,7 @@ async def _of_quality(
         policy = await core.policies.at(connection, now)
         kinds = await quality_store.holding_kinds(connection, examined, viewer.institution_id, now.date())
         matched = [member.record_id for members in records for member in members if by_match(member)]
-        weights = await quality_store.link_weights_bits(connection, matched)
+        weights = await link_store.weights_bits(connection, matched, viewer.institution_id)
     customers: list[pb.Customer] = []
     for customer_id, members in zip(examined, records, strict=True):
         if not members:

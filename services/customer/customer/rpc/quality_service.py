@@ -17,6 +17,7 @@ from customer.rpc.callers import customer_not_found, require_linked
 from customer.rpc.search_customers import viewer_of, visible
 from customer.statements import view
 from customer.store import customers as customer_store
+from customer.store import links as link_store
 from customer.store import quality as quality_store
 from customer.store.search import Viewer
 from customer.survivorship_standard import quality_standard
@@ -57,7 +58,7 @@ class QualityServicer(QualityServiceServicer):
             policy = await self._core.policies.at(connection, now)
             kinds = await quality_store.holding_kinds(connection, customer_ids, viewer.institution_id, now.date())
             matched = [member.record_id for members in records for member in members if by_match(member)]
-            weights = await quality_store.link_weights_bits(connection, matched) if matched else {}
+            weights = await link_store.weights_bits(connection, matched, viewer.institution_id)
         answers: list[pb.CustomerQuality | None] = []
         for customer_id, members in zip(customer_ids, records, strict=True):
             if not members:

@@ -1,5 +1,6 @@
 """RecordService: what each source said when, and to whom it belonged when."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from concord.customer.v1.record_service_pb2_grpc import RecordServiceServicer
 from concord.customer.v1.review_service_pb2 import AttributeScore
 from customer.core import Core
 from customer.domain.matching import Explanation
+from customer.merging import shown_steward
 from customer.messages import timestamp
 from customer.rpc.callers import bound_customer, customer_not_found, require_own, viewing_institution
 from customer.store import customers as customer_store
@@ -51,18 +53,16 @@ class RecordServicer(RecordServiceServicer):
                 raise customer_not_found(asked_id)
             rest = sorted((one for one in members if not keys or str(one.record_id) > keys[0]), key=lambda one: one.record_id)
             shown = rest[:limit]
-            links = await link_store.live(connection, [member.record_id for member in shown])
-            records = [await self._record(connection, member, links[member.record_id]) for member in shown]
+            records = await self._records(connection, principal, shown)
         token = pages.encode([str(shown[-1].record_id)], request) if len(rest) > limit else ""
         return pb.ListRecordsResponse(records=records, next_page_token=token, customer=f"customers/{customer_id}")
 
     async def GetRecord(self, request: pb.GetRecordRequest, context: Any) -> pb.Record:
         principal = current_principal()
-        viewer = viewing_institution(principal)
-        async with self._core.viewers.connection(viewer) as connection:
+        async with self._core.viewers.connection(viewing_institution(principal)) as connection:
             member = await self._member(connection, principal, request.name, "name")
-            links = await link_store.live(connection, [member.record_id])
-            return await self._record(connection, member, links[member.record_id])
+            [record] = await self._records(connection, principal, [member])
+        return record
 
     async def ListRecordStates(self, request: pb.ListRecordStatesRequest, context: Any) -> pb.ListRecordStatesResponse:
         principal = current_principal()
@@ -89,6 +89,8 @@ class RecordServicer(RecordServiceServicer):
         viewer = viewing_institution(principal)
         async with self._core.viewers.connection(viewer) as connection:
             rows = await link_store.of_customer(connection, customer_id, viewer, before, limit + 1)
+            links = [Link(*tuple(row)[: len(link_store.COLUMNS)]) for row in rows[:limit]]
+            seen = await link_store.as_seen(connection, links, viewer)
         if not rows and before is None:
             raise customer_not_found(customer_id)
         shown = rows[:limit]
@@ -98,7 +100,9 @@ class RecordServicer(RecordServiceServicer):
             if last
             else ""
         )
-        return pb.ListLinkHistoryResponse(links=[_link_of_row(row) for row in shown], next_page_token=token)
+        return pb.ListLinkHistoryResponse(
+            links=[_linkage(principal, _name(row), link) for row, link in zip(shown, seen, strict=True)], next_page_token=token
+        )
 
     async def _visible(self, connection: Connection, customer_id: UUID, viewer: str | None) -> list[Member]:
         return (await record_store.visible(connection, self._core.vault, [(customer_id, viewer)]))[0]
@@ -117,7 +121,16 @@ class RecordServicer(RecordServiceServicer):
             raise NotFound("RECORD_NOT_FOUND", f"{name} does not exist")
         return mine[0]
 
-    async def _record(self, connection: Connection, member: Member, link: Link) -> pb.Record:
+    async def _records(self, connection: Connection, principal: Principal, members: Sequence[Member]) -> list[pb.Record]:
+        live = await link_store.live(connection, [member.record_id for member in members])
+        links = [live[member.record_id] for member in members]
+        seen = await link_store.as_seen(connection, links, viewing_institution(principal))
+        return [
+            await self._record(connection, member, _linkage(principal, member.name, link))
+            for member, link in zip(members, seen, strict=True)
+        ]
+
+    async def _record(self, connection: Connection, member: Member, link: pb.RecordLinkage) -> pb.Record:
         key = (await self._core.vault.keys([member.record_id]))[member.record_id]
         payload = await state_store.payload(connection, member.record_id, member.state_number)
         stated = SourceRecord.FromString(key.open(payload, bound_to(STATED_PAYLOAD, member.record_id, member.state_number)))
@@ -128,7 +141,7 @@ class RecordServicer(RecordServiceServicer):
             party=member.party,
             observe_time=timestamp(member.observe_time),
             state_number=member.state_number,
-            link=_linkage(member.name, link),
+            link=link,
             create_time=timestamp(member.create_time),
             update_time=timestamp(member.update_time),
         )
@@ -149,12 +162,11 @@ def _state(member: Member, row: Any, key: DataKey) -> pb.RecordState:
     )
 
 
-def _link_of_row(row: Any) -> pb.RecordLinkage:
-    source_system = f"institutions/{row['institution_id']}/sourceSystems/{row['source_system_id']}"
-    return _linkage(f"{source_system}/records/{row['record_id']}", Link(*tuple(row)[: len(link_store.COLUMNS)]))
+def _name(row: Any) -> str:
+    return f"institutions/{row['institution_id']}/sourceSystems/{row['source_system_id']}/records/{row['record_id']}"
 
 
-def _linkage(record: str, link: Link) -> pb.RecordLinkage:
+def _linkage(principal: Principal, record: str, link: Link) -> pb.RecordLinkage:
     scores = Explanation.from_bytes(link.explanation).contributions if link.explanation else ()
     return pb.RecordLinkage(
         record=record,
@@ -167,5 +179,5 @@ def _linkage(record: str, link: Link) -> pb.RecordLinkage:
         scores=[AttributeScore(attribute=score.attribute, level=score.level, bits=score.bits) for score in scores],
         record_time=timestamp(link.recorded_at),
         supersede_time=timestamp(link.superseded_at) if link.superseded_at else None,
-        decided_by=link.decided_by,
+        decided_by=shown_steward(principal, link.decided_by),
     )

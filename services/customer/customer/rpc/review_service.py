@@ -163,8 +163,7 @@ class ReviewServicer(ReviewServiceServicer):
 
     async def _whole(self, connection: Connection, principal: Principal, item: Item, now: datetime) -> pb.ReviewItem:
         [message] = await _messages(connection, principal, [item], now)
-        records = (await review_store.sides(connection, [item.review_item_id]))[item.review_item_id]
-        if item.explanation and all(sees(principal, one.institution_id) for one in records):
+        if item.explanation:
             for one in Explanation.from_bytes(item.explanation).contributions:
                 message.attribute_scores.add(attribute=one.attribute, level=one.level, bits=one.bits)
         institution = viewing_institution(principal)
@@ -227,7 +226,7 @@ def _message(
         if mine:
             target.customer = f"customers/{mine[0].customer_id}"
             target.records.extend(record.name for record in mine if sees(principal, record.institution_id))
-            target.records_count = len(mine)
+            target.records_count = len(target.records)
     if decided is not None and (item.state is StoredState.DECIDED or deferred):
         message.decision = cast("pb.ReviewDecision.ValueType", int(decided.decision))
         message.reason_code = decided.reason_code

@@ -1,13 +1,14 @@
 """To which customer a record belonged, from when to when, and why. A link is never changed but to say until when it held."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
 from chassis.database import Connection
+from customer.domain.matching import Explanation
 
 
 @dataclass(slots=True)
@@ -36,6 +37,42 @@ async def live(connection: Connection, record_ids: Sequence[UUID]) -> dict[UUID,
     """The live links of records."""
     rows = await connection.fetch(f"{_SELECT} WHERE record_id = ANY($1::uuid[]) AND superseded_at IS NULL", record_ids)
     return {row[0]: Link(*row) for row in rows}
+
+
+async def as_seen(connection: Connection, links: Sequence[Link], institution_id: str | None) -> list[Link]:
+    """The same links, with weight and explanation only where all records that were compared are the institution's (None: always).
+
+    What another's record was compared with tells, guess by guess, what that one says.
+    """
+    if institution_id is None:
+        return list(links)
+    compared = [Explanation.from_bytes(link.explanation).compared if link.explanation else () for link in links]
+    rows = await connection.fetch(
+        "SELECT record_id FROM records WHERE record_id = ANY($1::uuid[]) AND institution_id = $2",
+        list({record_id for pair in compared for record_id in pair}), institution_id,
+    )  # fmt: skip
+    own = {row[0] for row in rows}
+    return [
+        link if pair and own.issuperset(pair) else replace(link, weight_bits=None, explanation=b"")
+        for link, pair in zip(links, compared, strict=True)
+    ]
+
+
+async def weights_bits(
+    connection: Connection, record_ids: Collection[UUID], institution_id: str | None = None
+) -> dict[UUID, float]:
+    """How strong the matches were that link these records, as far as the institution (None: all) may see it."""
+    if not record_ids:
+        return {}
+    if institution_id is not None:
+        seen = await as_seen(connection, list((await live(connection, list(record_ids))).values()), institution_id)
+        return {link.record_id: link.weight_bits for link in seen if link.weight_bits is not None}
+    rows = await connection.fetch(
+        "SELECT record_id, weight_bits FROM links"
+        " WHERE record_id = ANY($1::uuid[]) AND superseded_at IS NULL AND weight_bits IS NOT NULL",
+        list(record_ids),
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 async def of_record(connection: Connection, record_id: UUID) -> list[Link]:

@@ -16,9 +16,19 @@ async def lock_stripes(connection: Connection, keys: Collection[int]) -> None:
     await connection.execute(_LOCK_STRIPES, sorted({key % STRIPES for key in keys}))
 
 
-async def holders(connection: Connection, keys: Collection[int]) -> list[tuple[int, UUID, UUID]]:
-    """(key, record, customer) for the records that have one of these keys; of a hot key one more than the limit."""
-    return [(row[0], row[1], row[2]) for row in await connection.fetch(_HOLDERS, list(keys))]
+async def holders(
+    connection: Connection, keys: Collection[int], institution_id: str | None = None
+) -> list[tuple[int, UUID, UUID]]:
+    """(key, record, customer) for the records that have one of these keys; of a hot key one more than the limit.
+
+    Args:
+        institution_id: only this institution's records; None for all.
+    """
+    if institution_id is None:
+        rows = await connection.fetch(_HOLDERS, list(keys))
+    else:
+        rows = await connection.fetch(f"{_HOLDERS} WHERE r.institution_id = $2", list(keys), institution_id)
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 async def population(connection: Connection) -> int:
@@ -33,5 +43,5 @@ _HOLDERS = f"""
 SELECT wanted.key, b.record_id, r.customer_id
 FROM unnest($1::bigint[]) AS wanted (key)
     CROSS JOIN LATERAL (SELECT record_id FROM blocking_keys WHERE key = wanted.key LIMIT {RECORDS_OF_A_KEY_MAX + 1}) b
-    CROSS JOIN LATERAL (SELECT customer_id FROM records WHERE record_id = b.record_id OFFSET 0) r
+    CROSS JOIN LATERAL (SELECT customer_id, institution_id FROM records WHERE record_id = b.record_id OFFSET 0) r
 """

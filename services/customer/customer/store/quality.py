@@ -65,16 +65,6 @@ async def holding_kinds(
     return {row[0]: row[1] for row in rows}
 
 
-async def link_weights_bits(connection: Connection, record_ids: Collection[UUID]) -> dict[UUID, float]:
-    """How strong the matches were that link these records."""
-    rows = await connection.fetch(
-        "SELECT record_id, weight_bits FROM links"
-        " WHERE record_id = ANY($1::uuid[]) AND superseded_at IS NULL AND weight_bits IS NOT NULL",
-        list(record_ids),
-    )
-    return {row[0]: row[1] for row in rows}
-
-
 _REMEMBER = """
 INSERT INTO customer_qualities (customer_id, version, completeness_percent, credibility_percent)
 SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::smallint[])

@@ -67,7 +67,10 @@ async def insert(connection: Connection, rejection: Rejection, pairs: Iterable[P
 
 
 async def get(connection: Connection, rejection_id: UUID, institution_id: str | None, *, lock: bool = False) -> Rejection | None:
-    """A rejection that the institution may see (None: any), for a change locked; None when there is none."""
+    """A rejection that the institution may see (None: any), for a change locked; None when there is none.
+
+    Of pairs those of the institution's own records are counted.
+    """
     row = await connection.fetchrow(
         f"{_SELECT} WHERE j.rejection_id = $1 AND {_VISIBLE}" + (" FOR UPDATE OF j" if lock else ""), rejection_id, institution_id
     )
@@ -104,7 +107,8 @@ def _rejection(row: asyncpg.Record) -> Rejection:
 
 _SELECT = """
 SELECT j.rejection_id, j.reason_code, j.decided_by, j.decided_at, j.withdrawn_at,
-    (SELECT count(*)::int FROM rejected_pairs p WHERE p.rejection_id = j.rejection_id)
+    (SELECT count(*)::int FROM rejected_pairs p WHERE p.rejection_id = j.rejection_id AND ($2::text IS NULL OR NOT EXISTS (
+        SELECT FROM records r WHERE r.record_id IN (p.low_record_id, p.high_record_id) AND r.institution_id <> $2)))
 FROM rejections j"""
 _REJECTED_WITH = """
 SELECT low_record_id, high_record_id FROM rejected_pairs WHERE live AND low_record_id = ANY($1::uuid[])

@@ -149,7 +149,7 @@ class SideRecord:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item as it is stored."""
+    """An item; weight and explanation are 0 and empty for an institution that has not all of its records."""
 
     review_item_id: UUID
     kind: ReviewKind
@@ -199,6 +199,7 @@ STATES = {
 async def page(connection: Connection, wanted: Filter, after: Sequence[str], limit: int) -> list[Item]:
     """A page of items. `after`: the sort keys of the last row before, as `page_keys` gives them."""
     arguments: list[object] = [wanted.now, limit]
+    seen = ""
     conditions = ["i.create_time <= $1", STATES[wanted.state]]
 
     def condition(text: str, value: object) -> None:
@@ -211,19 +212,21 @@ async def page(connection: Connection, wanted: Filter, after: Sequence[str], lim
         conditions.append(STILL_IN_QUESTION)
     if wanted.institution_id is not None:
         condition(visible("$$"), wanted.institution_id)
+        seen = _both_own(f"${len(arguments)}")
     if wanted.customer_id is not None:
         condition(_OF_CUSTOMER, wanted.customer_id)
     if wanted.steward is not None:
         condition(_OF_STEWARD, wanted.steward)
+    weight = _only("i.weight_bits", seen, "0")
     if after and wanted.heaviest:
-        condition("(i.weight_bits, i.review_item_id) < ($$,", float(after[0]))
+        condition(f"({weight}, i.review_item_id) < ($$,", float(after[0]))
         arguments.append(UUID(after[1]))
         conditions[-1] += f" ${len(arguments)})"
     elif after:
         condition("i.review_item_id > $$", UUID(after[0]))
-    order = "i.weight_bits DESC, i.review_item_id DESC" if wanted.heaviest else "i.review_item_id"
+    order = f"{weight} DESC, i.review_item_id DESC" if wanted.heaviest else "i.review_item_id"
     rows = await connection.fetch(
-        f"SELECT {_COLUMNS} FROM review_items i WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT $2", *arguments
+        f"SELECT {_columns(seen)} FROM review_items i WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT $2", *arguments
     )
     return [_item(row) for row in rows]
 
@@ -235,8 +238,9 @@ def page_keys(item: Item, heaviest: bool) -> list[str]:
 
 async def get(connection: Connection, review_item_id: UUID, institution_id: str | None, *, lock: bool = False) -> Item | None:
     """An item that the institution may see (None: any), for a change locked; None when there is none."""
+    seen = f"($2::text IS NULL OR {_both_own('$2')})"
     row = await connection.fetchrow(
-        f"SELECT {_COLUMNS} FROM review_items i WHERE i.review_item_id = $1 AND ($2::text IS NULL OR ({visible('$2')}))"
+        f"SELECT {_columns(seen)} FROM review_items i WHERE i.review_item_id = $1 AND ($2::text IS NULL OR ({visible('$2')}))"
         + (" FOR UPDATE OF i" if lock else ""),
         review_item_id,
         institution_id,
@@ -296,14 +300,29 @@ def visible(institution: str) -> str:
             END)"""
 
 
+def _both_own(institution: str) -> str:
+    """Whether all records of item `i` are an institution's. What others' were compared with tells what they say."""
+    return f"""NOT EXISTS (
+        SELECT FROM review_item_records s JOIN records r USING (record_id)
+        WHERE s.review_item_id = i.review_item_id AND r.institution_id <> {institution})"""
+
+
+def _only(column: str, seen: str, otherwise: str) -> str:
+    """A column for those who may see it; an empty condition stands for everybody."""
+    return f"CASE WHEN {seen} THEN {column} ELSE {otherwise} END" if seen else column
+
+
+def _columns(seen: str) -> str:
+    return f"""
+    i.review_item_id, i.kind, i.state, i.subject_key, i.content_key, {_only("i.weight_bits", seen, "0")} AS weight_bits,
+    i.model_version, {_only("i.explanation", seen, "''::bytea")} AS explanation, i.attribute, i.codes, i.create_time,
+    i.update_time, i.defer_until, i.claim_number, i.claimed_by, i.lease_until, i.decision_number"""
+
+
 # A possible match whose sides are one customer by now, or a doubtful cluster that is no more one, asks nothing.
 STILL_IN_QUESTION = """(i.kind NOT IN (1, 3) OR (
     SELECT count(DISTINCT r.customer_id) FROM review_item_records s JOIN records r USING (record_id)
     WHERE s.review_item_id = i.review_item_id) = CASE i.kind WHEN 1 THEN 2 ELSE 1 END)"""
-_COLUMNS = """
-    i.review_item_id, i.kind, i.state, i.subject_key, i.content_key, i.weight_bits, i.model_version, i.explanation, i.attribute,
-    i.codes, i.create_time, i.update_time, i.defer_until, i.claim_number, i.claimed_by, i.lease_until, i.decision_number
-"""
 _OF_CUSTOMER = """i.review_item_id IN (
     SELECT s.review_item_id FROM records r JOIN review_item_records s USING (record_id) WHERE r.customer_id = $$)"""
 _OF_STEWARD = """(i.claimed_by = $$ AND i.lease_until > $1 OR EXISTS (

@@ -1,6 +1,7 @@
 """Institution B asks every method of the customer master for what is A's, as itself and about a customer they share."""
 
 import re
+import uuid
 
 import grpc
 import pytest
@@ -9,6 +10,7 @@ from google.protobuf import json_format
 
 from chassis import methods
 from chassis.identity import PrincipalKind
+from chassis.testing import reason
 from concord.customer.v1 import customer_service_pb2 as customer_pb
 from concord.customer.v1 import import_service_pb2 as import_pb
 from concord.customer.v1 import kyc_service_pb2 as kyc_pb
@@ -38,6 +40,7 @@ MINE = {
     "occupation": "secret-maker",
     "postal_address": {"address_lines": ["secret-street 1"], "locality": "Praha", "country_code": "CZ"},
 }
+UUID_TEXT = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 KINDS = (PrincipalKind.STAFF, PrincipalKind.CHANNEL)
 
 
@@ -176,6 +179,16 @@ def values(master, theirs):
     }  # fmt: skip
 
 
+def as_b(master, method, kind):
+    """A method as the other institution calls it."""
+    channel = master.channel("insurer", tuple(sorted(method.scopes | {"personal.read"})), kind=kind)
+    return channel.unary_unary(
+        method.path,
+        request_serializer=method.request_class.SerializeToString,
+        response_deserializer=method.response_class.FromString,
+    )
+
+
 def requests(master, method, theirs):
     """Requests of a method about each of A's objects that its path can name."""
     rule = method.descriptor.GetOptions().Extensions[annotations_pb2.http]
@@ -223,12 +236,7 @@ async def test_b_learns_and_changes_nothing_of_a(master):
         for kind in KINDS:
             if int(kind) not in method.kinds:
                 continue
-            channel = master.channel("insurer", tuple(sorted(method.scopes | {"personal.read"})), kind=kind)
-            call = channel.unary_unary(
-                method.path,
-                request_serializer=method.request_class.SerializeToString,
-                response_deserializer=method.response_class.FromString,
-            )
+            call = as_b(master, method, kind)
             for request in requests(master, method, theirs):
                 asked.add(method.path)
                 try:
@@ -281,3 +289,49 @@ async def test_a_record_of_the_other_is_not_there_even_by_its_name(master, scope
     assert [record.name.split("/")[1] for record in listed.records] == ["insurer"]
     history = await stub.ListLinkHistory(record_pb.ListLinkHistoryRequest(parent=theirs["shared"]))
     assert {link.record.split("/")[1] for link in history.links} == {"insurer"}
+
+
+def nowhere(request, shared):
+    """The same request about objects that do not exist: other ids, and other words for what A named."""
+    text = json_format.MessageToJson(request)
+    swapped = {one: str(uuid.uuid4()) for one in set(UUID_TEXT.findall(text)) if one not in shared}
+    swapped["institutions/bank"] = "institutions/nobody"
+    swapped |= {"secret-staff": "nobody-staff", "secret-department": "nobody-department", "secret-key": "nobody-key"}
+    for known, unknown in swapped.items():
+        text = text.replace(known, unknown)
+    return json_format.Parse(text, type(request)()), {unknown: known for known, unknown in swapped.items()}
+
+
+async def answer(call, request):
+    """What a call says, without ids that are made anew and without times."""
+    try:
+        said = str(await call(request, timeout=10))
+    except grpc.aio.AioRpcError as error:
+        said = f"{error.code().name} {reason(error)} {error.details()}"
+    return re.sub(r"(seconds|nanos): \d+", "", said)
+
+
+async def test_a_refusal_does_not_tell_b_whether_something_of_a_exists(master):
+    """What is only A's is refused with the very words with which what nobody has is refused."""
+    theirs = await objects_of_a(master)
+    shared = theirs["shared"].removeprefix("customers/")
+    differing = []
+    for method in every_method(master):
+        if method.path.endswith("/GetInstitution"):
+            continue  # who takes part is no secret
+        for kind in KINDS:
+            if int(kind) not in method.kinds:
+                continue
+            call = as_b(master, method, kind)
+            for request in requests(master, method, theirs):
+                unknown, back = nowhere(request, {shared})
+                if unknown == request:
+                    continue  # about nothing of A's alone
+                if "request_id" in request.DESCRIPTOR.fields_by_name:
+                    unknown.request_id = master.request_id()
+                told, told_nothing = await answer(call, request), await answer(call, unknown)
+                for other, one in back.items():
+                    told_nothing = told_nothing.replace(other, one)
+                if told != told_nothing:
+                    differing.append((method.path.rsplit("/", 1)[1], kind.name, told[:300], told_nothing[:300]))
+    assert not differing, "\n".join(map(str, differing))
