@@ -26,22 +26,30 @@ def viewing_institution(principal: Principal) -> str | None:
     return None if principal.sees_all else principal.institution or ""
 
 
-def bound_customer(principal: Principal) -> UUID | None:
-    """The only customer the caller may touch, if there is one."""
-    return UUID(principal.customer) if principal.customer else None
+async def only_customer(connection: Connection, principal: Principal) -> UUID | None:
+    """The only customer the caller may touch, if there is one: that of its token, or the one it was merged into."""
+    return await customers.winner(connection, UUID(principal.customer)) if principal.customer else None
+
+
+async def viewer_of(database: Database, principal: Principal) -> Viewer:
+    """Whose eyes search."""
+    institution_id = viewing_institution(principal)
+    if principal.customer is None:
+        return Viewer(institution_id)
+    async with database.connection() as connection:
+        return Viewer(institution_id, await only_customer(connection, principal))
 
 
 async def require_own(database: Database, principal: Principal, customer_id: UUID) -> None:
-    """A caller that acts for one customer reads that one only, by the id in its token or that of the one it was merged into.
+    """A caller that acts for one customer reads that one only, by any of the ids that were merged into one.
 
     Raises:
         NotFound: CUSTOMER_NOT_FOUND.
     """
-    bound = bound_customer(principal)
-    if bound in (None, customer_id):
+    if principal.customer is None or UUID(principal.customer) == customer_id:
         return
     async with database.connection() as connection:
-        if await customers.winner(connection, bound) != customer_id:
+        if await only_customer(connection, principal) != await customers.winner(connection, customer_id):
             raise customer_not_found(customer_id)
 
 

@@ -13,9 +13,9 @@ from concord.customer.v1 import customer_service_pb2 as pb
 from concord.customer.v1.customer_service_pb2_grpc import CustomerServiceServicer
 from customer import dry_run, golden_customer, published
 from customer.core import Core
-from customer.rpc.callers import bound_customer, customer_not_found, past, require_own, viewing_institution
+from customer.rpc.callers import customer_not_found, only_customer, past, require_own, viewing_institution
 from customer.rpc.list_customers import list_customers
-from customer.rpc.search_customers import search_customers, viewer_of
+from customer.rpc.search_customers import search_customers
 from customer.standards import canonical, standardised
 from customer.store import customers as customer_store
 from customer.store import holdings as holding_store
@@ -23,6 +23,7 @@ from customer.store import institutions as institution_store
 from customer.store import records as record_store
 from customer.store import search
 from customer.store.records import Member
+from customer.store.search import Viewer
 
 READ_TOGETHER_MAX = 64
 FAR = datetime(9999, 1, 1, tzinfo=UTC)
@@ -99,9 +100,8 @@ class CustomerServicer(CustomerServiceServicer):
         async with self._database.connection() as connection:
             country = await _country(connection, principal)
             standard = standardised(canonical(request.party), country)
-            return await dry_run.resolve(
-                connection, self._core, standard, viewing_institution(principal), bound_customer(principal)
-            )
+            only = await only_customer(connection, principal)
+            return await dry_run.resolve(connection, self._core, standard, viewing_institution(principal), only)
 
     async def ListHoldings(self, request: pb.ListHoldingsRequest, context: Any) -> pb.ListHoldingsResponse:
         principal = current_principal()
@@ -113,7 +113,7 @@ class CustomerServicer(CustomerServiceServicer):
         institution = viewing_institution(principal)
         async with self._database.connection() as connection:
             customer_id = await customer_store.winner(connection, customer_id)
-            if not await search.is_linked(connection, viewer_of(principal), customer_id):
+            if not await search.is_linked(connection, Viewer(viewing_institution(principal)), customer_id):
                 raise customer_not_found(resource_id(request.parent, "customers", "parent"))
             rows = await holding_store.list_of_customer(connection, customer_id, institution, after, limit + 1)
         token = pages.encode([str(rows[limit - 1]["holding_id"])], request) if len(rows) > limit else ""

@@ -2,24 +2,21 @@
 
 import time
 from typing import Any
-from uuid import UUID
 
 from google.protobuf.message import Message
 
 from chassis import clock
-from chassis.database import Connection
 from chassis.gatherer import Gatherer
-from chassis.identity import Principal, current_principal, require_institution
+from chassis.identity import current_principal, require_institution
 from chassis.ids import resource_segments
 from chassis.unit_of_work import Answer, Call, Commands, UnitOfWork
 from concord.customer.v1 import intake_service_pb2 as pb
 from concord.customer.v1.intake_service_pb2_grpc import IntakeServiceServicer
 from customer.core import Core
-from customer.rpc.callers import bound_customer, require_source_systems, require_unbound, unknown_source_system
+from customer.rpc.callers import only_customer, require_source_systems, require_unbound, unknown_source_system
 from customer.rpc.ingest_records import prepare_all, take
 from customer.rpc.record_activities import record
 from customer.rpc.upsert_holdings import upsert
-from customer.store import customers as customer_store
 from customer.store import institutions as institution_store
 from customer.store import records as record_store
 from customer.store.institutions import SourceSystem
@@ -99,7 +96,7 @@ class IntakeServicer(IntakeServiceServicer):
             source = (await require_source_systems(connection, principal, [request.parent]))[request.parent]
             keys = {key: (source.number, self._index.source_key(source.name, key)) for key in request.source_record_keys}
             found = await record_store.find_by_source_key(connection, keys.values())
-            only = await _only_customer(connection, principal)
+            only = await only_customer(connection, principal)
         response = pb.LookupRecordsResponse()
         for key in request.source_record_keys:
             known = found.get(keys[key])
@@ -125,13 +122,7 @@ class IntakeServicer(IntakeServiceServicer):
         async def handler(unit: UnitOfWork) -> pb.RecordActivitiesResponse:
             names = {activity.source_system for activity in request.activities}
             sources = await require_source_systems(unit.connection, unit.principal, names)
-            only = await _only_customer(unit.connection, unit.principal)
+            only = await only_customer(unit.connection, unit.principal)
             return pb.RecordActivitiesResponse(results=await record(unit, self._index, sources, request.activities, only))
 
         return await self._commands.run(request, handler)
-
-
-async def _only_customer(connection: Connection, principal: Principal) -> UUID | None:
-    """The only customer the caller may touch, as it is called since its merges."""
-    bound = bound_customer(principal)
-    return await customer_store.winner(connection, bound) if bound else None

@@ -14,8 +14,8 @@ from customer.core import Core
 from customer.domain.golden import golden
 from customer.domain.quality import Quality, assess
 from customer.publishing import by_match
-from customer.rpc.callers import viewing_institution
-from customer.rpc.search_customers import golden_customers, institutions_of, viewer_of, visible
+from customer.rpc.callers import viewer_of, viewing_institution
+from customer.rpc.search_customers import golden_customers, institutions_of, visible
 from customer.search_keys import ROLE
 from customer.statements import view
 from customer.store import links as link_store
@@ -35,7 +35,7 @@ async def list_customers(core: Core, principal: Principal, request: pb.ListCusto
         NotFound: the institution to filter by is another than the caller's.
     """
     limit = pages.page_size(request.page_size, default=50, maximum=200)
-    viewer = viewer_of(principal)
+    viewer = await viewer_of(core.database, principal)
     token = pages.decode(request.page_token, request)
     after = parse_id(token[0], "page_token") if token else NO_CUSTOMER
     filters = await _filters(core, principal, viewer, request)

@@ -23,7 +23,7 @@ from customer.rpc.callers import (
     require_unbound,
     viewing_institution,
 )
-from customer.rpc.search_customers import golden_customers, viewer_of
+from customer.rpc.search_customers import golden_customers
 from customer.rpc.sharing_consent_service import messages_of
 from customer.store import customers as customer_store
 from customer.store import erasure as erasure_store
@@ -32,6 +32,7 @@ from customer.store import sharing
 from customer.store.erasure import Erasure
 from customer.store.records import Member
 from customer.store.restrictions import FOR_ALL, Restriction
+from customer.store.search import Viewer
 
 
 class PrivacyServicer(PrivacyServiceServicer):
@@ -45,7 +46,7 @@ class PrivacyServicer(PrivacyServiceServicer):
         principal = current_principal()
         asked_id = resource_id(request.name, "customers")
         customer_id = await require_linked(self._core, principal, asked_id)
-        found = await golden_customers(self._core, viewer_of(principal), [customer_id])
+        found = await golden_customers(self._core, Viewer(viewing_institution(principal)), [customer_id])
         if not found:
             raise customer_not_found(asked_id)
         first = UUID(found[0].linked_records[0].record.rpartition("/")[2])

@@ -13,8 +13,8 @@ from customer.core import Core
 from customer.domain.golden import golden
 from customer.domain.quality import Quality, assess
 from customer.publishing import by_match
-from customer.rpc.callers import customer_not_found, require_linked
-from customer.rpc.search_customers import viewer_of, visible
+from customer.rpc.callers import customer_not_found, require_linked, viewing_institution
+from customer.rpc.search_customers import visible
 from customer.statements import view
 from customer.store import customers as customer_store
 from customer.store import links as link_store
@@ -33,7 +33,7 @@ class QualityServicer(QualityServiceServicer):
         principal = current_principal()
         asked_id = resource_id(request.name.removesuffix("/quality"), "customers")
         customer_id = await require_linked(self._core, principal, asked_id)
-        [quality] = await self._qualities(viewer_of(principal), [customer_id])
+        [quality] = await self._qualities(Viewer(viewing_institution(principal)), [customer_id])
         if quality is None:
             raise customer_not_found(asked_id)
         return quality

@@ -19,7 +19,7 @@ from customer.core import Core
 from customer.domain.matching import Explanation
 from customer.merging import shown_steward
 from customer.messages import timestamp
-from customer.rpc.callers import bound_customer, customer_not_found, require_own, viewing_institution
+from customer.rpc.callers import customer_not_found, only_customer, require_own, viewing_institution
 from customer.store import customers as customer_store
 from customer.store import links as link_store
 from customer.store import records as record_store
@@ -116,7 +116,8 @@ class RecordServicer(RecordServiceServicer):
             rule = "must end with the id of a record"
             raise InvalidArgument("NAME_INVALID", f"{field} {rule}", field_violations=[(field, rule)]) from None
         found = await record_store.by_ids(connection, self._core.vault, [record_id], viewing_institution(principal))
-        mine = [member for member in found if member.name == name and bound_customer(principal) in (None, member.customer_id)]
+        only = await only_customer(connection, principal)
+        mine = [member for member in found if member.name == name and only in (None, member.customer_id)]
         if not mine:
             raise NotFound("RECORD_NOT_FOUND", f"{name} does not exist")
         return mine[0]

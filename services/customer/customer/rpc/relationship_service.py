@@ -22,12 +22,12 @@ from customer.rpc.callers import (
     require_unbound,
     viewing_institution,
 )
-from customer.rpc.search_customers import viewer_of
 from customer.rpc.upsert_relationships import upsert
 from customer.store import customers as customer_store
 from customer.store import relationships as relationship_store
 from customer.store import search
 from customer.store.relationships import Seen
+from customer.store.search import Viewer
 
 
 class RelationshipServicer(RelationshipServiceServicer):
@@ -58,7 +58,7 @@ class RelationshipServicer(RelationshipServiceServicer):
         after = parse_id(token[0], "page_token") if token else None
         async with self._core.database.connection() as connection:
             live_id = await customer_store.winner(connection, customer_id)
-            if not await search.is_linked(connection, viewer_of(principal), live_id):
+            if not await search.is_linked(connection, Viewer(viewing_institution(principal)), live_id):
                 raise customer_not_found(customer_id)
             found = await relationship_store.of_customer(
                 connection, live_id, viewing_institution(principal), request.kind, request.with_rejected, after, limit + 1

@@ -13,7 +13,7 @@ from customer.core import Core
 from customer.domain import chinese_documents, contact_points, name_keys, names
 from customer.domain.identity_documents import plain
 from customer.domain.name_keys import Key, Query, Stage
-from customer.rpc.callers import bound_customer, viewing_institution
+from customer.rpc.callers import viewer_of
 from customer.search_keys import EMAIL, IDENTIFIER, PHONE, name_of
 from customer.store import institutions, search
 from customer.store import records as record_store
@@ -32,7 +32,7 @@ async def search_customers(core: Core, principal: Principal, request: pb.SearchC
         InvalidArgument: NAME_EMPTY, NAME_TOO_SHORT, PAGE_TOKEN_INVALID.
     """
     limit = pages.page_size(request.page_size, default=20, maximum=100)
-    viewer = viewer_of(principal)
+    viewer = await viewer_of(core.database, principal)
     token = pages.decode(request.page_token, request)
     if request.WhichOneof("criterion") == "person_name":
         return await _Search(core, viewer, _query(request.person_name), limit, token).page(request)
@@ -43,11 +43,6 @@ async def search_customers(core: Core, principal: Principal, request: pb.SearchC
     customers = await golden_customers(core, viewer, found[:limit])
     next_token = pages.encode([str(found[limit - 1])], request) if len(found) > limit else ""
     return pb.SearchCustomersResponse(customers=customers, next_page_token=next_token)
-
-
-def viewer_of(principal: Principal) -> Viewer:
-    """Whose eyes look."""
-    return Viewer(viewing_institution(principal), bound_customer(principal))
 
 
 async def visible(core: Core, viewer: Viewer, customer_ids: Sequence[UUID]) -> list[list[Member]]:
@@ -78,7 +73,7 @@ async def institutions_of(core: Core, viewer: Viewer) -> list[str]:
 
 
 async def _keys(core: Core, principal: Principal, request: pb.SearchCustomersRequest) -> list[int]:
-    viewer = viewer_of(principal)
+    viewer = await viewer_of(core.database, principal)
     if request.WhichOneof("criterion") == "identifier":
         number = plain(request.identifier)
         # A resident card of 15 digits is kept with 18, too.

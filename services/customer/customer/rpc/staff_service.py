@@ -15,11 +15,11 @@ from customer.core import Core
 from customer.messages import timestamp
 from customer.portfolios import require_staff
 from customer.rpc.callers import customer_not_found, require_own, require_unbound, viewing_institution
-from customer.rpc.search_customers import viewer_of
 from customer.store import customers as customer_store
 from customer.store import institutions, search
 from customer.store import portfolios as store
 from customer.store.portfolios import Assignment, StaffRow
+from customer.store.search import Viewer
 
 
 class StaffServicer(StaffServiceServicer):
@@ -156,7 +156,7 @@ class StaffServicer(StaffServiceServicer):
         institution_id = viewing_institution(principal)
         async with self._database.connection() as connection:
             live_id = await customer_store.winner(connection, customer_id)
-            if not await search.is_linked(connection, viewer_of(principal), live_id):
+            if not await search.is_linked(connection, Viewer(viewing_institution(principal)), live_id):
                 raise customer_not_found(customer_id)
             rows = await store.of_customer(connection, live_id, institution_id, request.with_ended, after, limit + 1)
         return pb.ListAssignmentsResponse(

@@ -12,6 +12,7 @@ from chassis.testing import reason
 from concord.customer.v1 import customer_events_pb2 as events_pb
 from concord.customer.v1 import customer_service_pb2 as customer_pb
 from concord.customer.v1 import sharing_consent_service_pb2 as consent_pb
+from concord.customer.v1.party_pb2 import Party
 from concord.customer.v1.sharing_consent_service_pb2_grpc import SharingConsentServiceStub
 
 MOVED = "concord.customer.v1.customer.records_moved"
@@ -255,3 +256,27 @@ async def test_merges_of_overlapping_customers_at_once_neither_die_nor_lose_anyt
     assert {row[0] for row in alive} == {row[0] for row in linked}
     for person in people:
         assert (await master.get(person, **master.operator)).name == f"customers/{(await golden(master, person))[0][10:]}"
+
+
+async def test_a_token_bound_to_a_loser_finds_its_winner_and_after_the_unmerge_itself(master):
+    jan, eva = await two_people(master, jan_records=2)
+    ota, _ = await two_people(master, "o", "i", jan_records=1)
+    winner = (await Steward(master).merge(jan, eva)).customer
+    loser = ({jan, eva} - {winner}).pop()
+
+    async def found_by(customer):
+        mine = master.customers(customer=customer.removeprefix("customers/"))
+        seen = await mine.GetCustomer(customer_pb.GetCustomerRequest(name=customer))
+        party = Party(party_kind=seen.party_kind, party_name=seen.party_name, identifiers=seen.identifiers[:1])
+        resolved = await mine.ResolveCustomer(customer_pb.ResolveCustomerRequest(party=party))
+        listed = await mine.ListCustomers(customer_pb.ListCustomersRequest())
+        searched = await mine.SearchCustomers(customer_pb.SearchCustomersRequest(person_name=seen.party_name.full_name))
+        return [one.name for one in listed.customers], [one.name for one in searched.customers], resolved.customer
+
+    assert await found_by(loser) == ([winner], [winner], winner)
+    bound = {"customer": winner.removeprefix("customers/")}
+    assert (await master.get(loser, **bound)).name == winner  # any id of the same person
+    assert await reason_of(master.get(ota, **bound)) == "CUSTOMER_NOT_FOUND"
+    await Steward(master).unmerge(loser)
+    assert await found_by(loser) == ([loser], [loser], loser)
+    assert await reason_of(master.get(loser, **bound)) == "CUSTOMER_NOT_FOUND"
