@@ -20,7 +20,7 @@ class ExpiryKind(StrEnum):
     DAYS = "DAYS"
     """With the end of the day that lies `days` after the active one."""
     FIXED_DATE = "FIXED_DATE"
-    """With the end of `fixed_date`; a lot that becomes active after it, with the same day of the first year in which it lies ahead."""
+    """With the end of `fixed_date`; a lot that becomes active after it, with the next same day of a year."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def violations(policy: ExpiryPolicy) -> list[tuple[str, str]]:
 
 
 def in_force(policies: Iterable[ExpiryPolicy], at: datetime) -> ExpiryPolicy | None:
-    """The policy for a lot that is issued at an instant: of those effective by then the newest version. None: it never expires."""
+    """The policy for a lot issued at an instant: of those effective by then the newest version. None: it never expires."""
     return max((policy for policy in policies if policy.effective_time <= at), key=lambda policy: policy.version, default=None)
 
 

@@ -35,7 +35,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class GainingCycle:
-    """A way from a programme back to itself that makes more points of fewer: the programmes on it, and the product of its rates."""
+    """A way from a programme back to itself that makes more of fewer: the programmes on it, and the product of its rates."""
 
     programs: tuple[str, ...]
     product: Fraction
