@@ -33,9 +33,35 @@ class _OperationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operati
     OPERATION_KIND_REDEEM: _OperationKind.ValueType  # 2
     """Points spent at a partner."""
     OPERATION_KIND_REVERSE_EARN: _OperationKind.ValueType  # 3
-    """Points taken back because the activity was reversed."""
+    """Points taken back because the activity was reversed, before there were debts; since then a CLAWBACK."""
     OPERATION_KIND_EXPIRE: _OperationKind.ValueType  # 4
-    """Points that ended when their owner was erased."""
+    """Points that ended: their time was over, or their owner was erased."""
+    OPERATION_KIND_CONFIRM: _OperationKind.ValueType  # 5
+    """Promised points that became the member's."""
+    OPERATION_KIND_CANCEL: _OperationKind.ValueType  # 6
+    """A promise of points that was taken back."""
+    OPERATION_KIND_HOLD: _OperationKind.ValueType  # 7
+    """Points reserved for a spending."""
+    OPERATION_KIND_CAPTURE: _OperationKind.ValueType  # 8
+    """Reserved points that were spent."""
+    OPERATION_KIND_VOID: _OperationKind.ValueType  # 9
+    """Reserved points that were released."""
+    OPERATION_KIND_HOLD_EXPIRE: _OperationKind.ValueType  # 10
+    """Reserved points that were released because the hold's time was over."""
+    OPERATION_KIND_REFUND: _OperationKind.ValueType  # 11
+    """Spent points that came back."""
+    OPERATION_KIND_CLAWBACK: _OperationKind.ValueType  # 12
+    """Earned points that were taken back; what was not there became a debt."""
+    OPERATION_KIND_ADJUST: _OperationKind.ValueType  # 13
+    """Points given or taken by decision of two persons of the issuer."""
+    OPERATION_KIND_TRANSFER: _OperationKind.ValueType  # 14
+    """Points moved to another member."""
+    OPERATION_KIND_EXCHANGE: _OperationKind.ValueType  # 15
+    """Points changed into another programme's."""
+    OPERATION_KIND_REVERSE: _OperationKind.ValueType  # 16
+    """An operation that was undone as a whole."""
+    OPERATION_KIND_SETTLE: _OperationKind.ValueType  # 17
+    """Points that institutions settled with each other."""
 
 class OperationKind(_OperationKind, metaclass=_OperationKindEnumTypeWrapper):
     """Kinds of operations on points."""
@@ -47,9 +73,35 @@ OPERATION_KIND_EARN: OperationKind.ValueType  # 1
 OPERATION_KIND_REDEEM: OperationKind.ValueType  # 2
 """Points spent at a partner."""
 OPERATION_KIND_REVERSE_EARN: OperationKind.ValueType  # 3
-"""Points taken back because the activity was reversed."""
+"""Points taken back because the activity was reversed, before there were debts; since then a CLAWBACK."""
 OPERATION_KIND_EXPIRE: OperationKind.ValueType  # 4
-"""Points that ended when their owner was erased."""
+"""Points that ended: their time was over, or their owner was erased."""
+OPERATION_KIND_CONFIRM: OperationKind.ValueType  # 5
+"""Promised points that became the member's."""
+OPERATION_KIND_CANCEL: OperationKind.ValueType  # 6
+"""A promise of points that was taken back."""
+OPERATION_KIND_HOLD: OperationKind.ValueType  # 7
+"""Points reserved for a spending."""
+OPERATION_KIND_CAPTURE: OperationKind.ValueType  # 8
+"""Reserved points that were spent."""
+OPERATION_KIND_VOID: OperationKind.ValueType  # 9
+"""Reserved points that were released."""
+OPERATION_KIND_HOLD_EXPIRE: OperationKind.ValueType  # 10
+"""Reserved points that were released because the hold's time was over."""
+OPERATION_KIND_REFUND: OperationKind.ValueType  # 11
+"""Spent points that came back."""
+OPERATION_KIND_CLAWBACK: OperationKind.ValueType  # 12
+"""Earned points that were taken back; what was not there became a debt."""
+OPERATION_KIND_ADJUST: OperationKind.ValueType  # 13
+"""Points given or taken by decision of two persons of the issuer."""
+OPERATION_KIND_TRANSFER: OperationKind.ValueType  # 14
+"""Points moved to another member."""
+OPERATION_KIND_EXCHANGE: OperationKind.ValueType  # 15
+"""Points changed into another programme's."""
+OPERATION_KIND_REVERSE: OperationKind.ValueType  # 16
+"""An operation that was undone as a whole."""
+OPERATION_KIND_SETTLE: OperationKind.ValueType  # 17
+"""Points that institutions settled with each other."""
 Global___OperationKind: _TypeAlias = OperationKind  # noqa: Y015
 
 @_typing.final

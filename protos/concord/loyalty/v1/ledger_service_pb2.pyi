@@ -33,6 +33,46 @@ class _OperationOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Oper
     """Posted."""
     OPERATION_OUTCOME_INSUFFICIENT_POINTS: _OperationOutcome.ValueType  # 2
     """Refused: fewer points than asked for."""
+    OPERATION_OUTCOME_POINTS_EXPIRED: _OperationOutcome.ValueType  # 3
+    """Refused: there would be enough, were they not past their end."""
+    OPERATION_OUTCOME_ACCOUNT_FROZEN: _OperationOutcome.ValueType  # 4
+    """Refused: the account is frozen: it earns, but does not spend."""
+    OPERATION_OUTCOME_ACCOUNT_CLOSED: _OperationOutcome.ValueType  # 5
+    """Refused: the account is closed."""
+    OPERATION_OUTCOME_QUOTE_EXPIRED: _OperationOutcome.ValueType  # 6
+    """Refused: the quote is past its time."""
+    OPERATION_OUTCOME_QUOTE_USED: _OperationOutcome.ValueType  # 7
+    """Refused: the quote was used before."""
+    OPERATION_OUTCOME_HOLD_NOT_OPEN: _OperationOutcome.ValueType  # 8
+    """Refused: the hold was captured, voided, released or expired."""
+    OPERATION_OUTCOME_HOLD_EXPIRED: _OperationOutcome.ValueType  # 9
+    """Refused: the hold is past its time."""
+    OPERATION_OUTCOME_OVER_CAPTURE: _OperationOutcome.ValueType  # 10
+    """Refused: more than the hold still reserves."""
+    OPERATION_OUTCOME_OVER_REFUND: _OperationOutcome.ValueType  # 11
+    """Refused: more than was spent and not refunded."""
+    OPERATION_OUTCOME_NOT_REFUNDABLE: _OperationOutcome.ValueType  # 12
+    """Refused: only captures and redemptions can be refunded."""
+    OPERATION_OUTCOME_OVER_CLAWBACK: _OperationOutcome.ValueType  # 13
+    """Refused: more than was earned and not taken back."""
+    OPERATION_OUTCOME_NOT_REVERSIBLE: _OperationOutcome.ValueType  # 14
+    """Refused: its points are not there any more, or it is of a kind that cannot be undone."""
+    OPERATION_OUTCOME_LOT_NOT_PENDING: _OperationOutcome.ValueType  # 15
+    """Refused: the points are not promised any more."""
+    OPERATION_OUTCOME_CAP_EXCEEDED: _OperationOutcome.ValueType  # 16
+    """Refused: the issuer would owe the partner more than their agreement allows, or than was paid in."""
+    OPERATION_OUTCOME_LIMIT_EXCEEDED: _OperationOutcome.ValueType  # 17
+    """Refused: more, or more often, than a limit allows."""
+    OPERATION_OUTCOME_NO_AGREEMENT: _OperationOutcome.ValueType  # 18
+    """Refused: no active agreement between the institutions covers it."""
+    OPERATION_OUTCOME_NO_RATE: _OperationOutcome.ValueType  # 19
+    """Refused: there is no rate between the programmes."""
+    OPERATION_OUTCOME_TRANSFER_NOT_ALLOWED: _OperationOutcome.ValueType  # 20
+    """Refused: the programme does not allow transfers."""
+    OPERATION_OUTCOME_AMOUNT_TOO_SMALL: _OperationOutcome.ValueType  # 21
+    """Refused: it would give nothing."""
+    OPERATION_OUTCOME_TOO_MANY_LOTS: _OperationOutcome.ValueType  # 22
+    """Refused: it would make more lots than one operation may; ask for fewer points."""
 
 class OperationOutcome(_OperationOutcome, metaclass=_OperationOutcomeEnumTypeWrapper):
     """What became of an operation."""
@@ -43,6 +83,46 @@ OPERATION_OUTCOME_POSTED: OperationOutcome.ValueType  # 1
 """Posted."""
 OPERATION_OUTCOME_INSUFFICIENT_POINTS: OperationOutcome.ValueType  # 2
 """Refused: fewer points than asked for."""
+OPERATION_OUTCOME_POINTS_EXPIRED: OperationOutcome.ValueType  # 3
+"""Refused: there would be enough, were they not past their end."""
+OPERATION_OUTCOME_ACCOUNT_FROZEN: OperationOutcome.ValueType  # 4
+"""Refused: the account is frozen: it earns, but does not spend."""
+OPERATION_OUTCOME_ACCOUNT_CLOSED: OperationOutcome.ValueType  # 5
+"""Refused: the account is closed."""
+OPERATION_OUTCOME_QUOTE_EXPIRED: OperationOutcome.ValueType  # 6
+"""Refused: the quote is past its time."""
+OPERATION_OUTCOME_QUOTE_USED: OperationOutcome.ValueType  # 7
+"""Refused: the quote was used before."""
+OPERATION_OUTCOME_HOLD_NOT_OPEN: OperationOutcome.ValueType  # 8
+"""Refused: the hold was captured, voided, released or expired."""
+OPERATION_OUTCOME_HOLD_EXPIRED: OperationOutcome.ValueType  # 9
+"""Refused: the hold is past its time."""
+OPERATION_OUTCOME_OVER_CAPTURE: OperationOutcome.ValueType  # 10
+"""Refused: more than the hold still reserves."""
+OPERATION_OUTCOME_OVER_REFUND: OperationOutcome.ValueType  # 11
+"""Refused: more than was spent and not refunded."""
+OPERATION_OUTCOME_NOT_REFUNDABLE: OperationOutcome.ValueType  # 12
+"""Refused: only captures and redemptions can be refunded."""
+OPERATION_OUTCOME_OVER_CLAWBACK: OperationOutcome.ValueType  # 13
+"""Refused: more than was earned and not taken back."""
+OPERATION_OUTCOME_NOT_REVERSIBLE: OperationOutcome.ValueType  # 14
+"""Refused: its points are not there any more, or it is of a kind that cannot be undone."""
+OPERATION_OUTCOME_LOT_NOT_PENDING: OperationOutcome.ValueType  # 15
+"""Refused: the points are not promised any more."""
+OPERATION_OUTCOME_CAP_EXCEEDED: OperationOutcome.ValueType  # 16
+"""Refused: the issuer would owe the partner more than their agreement allows, or than was paid in."""
+OPERATION_OUTCOME_LIMIT_EXCEEDED: OperationOutcome.ValueType  # 17
+"""Refused: more, or more often, than a limit allows."""
+OPERATION_OUTCOME_NO_AGREEMENT: OperationOutcome.ValueType  # 18
+"""Refused: no active agreement between the institutions covers it."""
+OPERATION_OUTCOME_NO_RATE: OperationOutcome.ValueType  # 19
+"""Refused: there is no rate between the programmes."""
+OPERATION_OUTCOME_TRANSFER_NOT_ALLOWED: OperationOutcome.ValueType  # 20
+"""Refused: the programme does not allow transfers."""
+OPERATION_OUTCOME_AMOUNT_TOO_SMALL: OperationOutcome.ValueType  # 21
+"""Refused: it would give nothing."""
+OPERATION_OUTCOME_TOO_MANY_LOTS: OperationOutcome.ValueType  # 22
+"""Refused: it would make more lots than one operation may; ask for fewer points."""
 Global___OperationOutcome: _TypeAlias = OperationOutcome  # noqa: Y015
 
 @_typing.final

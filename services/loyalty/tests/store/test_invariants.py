@@ -12,7 +12,8 @@ UNGUARDED = """
 ALTER TABLE operations DISABLE TRIGGER ALL;
 ALTER TABLE entries DISABLE TRIGGER ALL;
 ALTER TABLE ledger_accounts DROP CONSTRAINT ledger_accounts_member_not_below_zero;
-ALTER TABLE operations DROP CONSTRAINT operations_request, DROP CONSTRAINT operations_amounts;
+DROP INDEX operations_request;
+ALTER TABLE operations DROP CONSTRAINT operations_amounts;
 """
 MEMBER = "(SELECT ledger_account_id FROM ledger_accounts WHERE kind = 'MEMBER' ORDER BY 1 LIMIT 1)"
 LAST = "(SELECT max(sequence) FROM operations)"

@@ -34,9 +34,11 @@ accounts = Table(
     Column("version", BigInteger, nullable=False),
     Column("create_time", INSTANT, nullable=False),
     Column("erase_time", INSTANT),
+    Column("status", Text, nullable=False, server_default=text("'OPEN'"), comment="a frozen one earns, but does not spend"),
     UniqueConstraint("customer_id", name="accounts_customer"),
     CheckConstraint("(erase_time IS NULL) = (customer_id IS NOT NULL)", name="accounts_erased"),
     CheckConstraint("(erase_time IS NULL) = (holder_customer_id IS NOT NULL)", name="accounts_holder"),
+    CheckConstraint("status IN ('OPEN', 'FROZEN', 'CLOSED')", name="accounts_status"),
 )
 Index("accounts_holders", accounts.c.holder_customer_id)
 Index("accounts_parents", accounts.c.parent_account_id, postgresql_where=text("parent_account_id IS NOT NULL"))

@@ -11,76 +11,18 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
-HASH_OF_NOTHING = bytes(32)
-
-
-class OperationKind(StrEnum):
-    """What an operation is."""
-
-    EARN = "EARN"
-    REDEEM = "REDEEM"
-    REVERSE_EARN = "REVERSE_EARN"
-    EXPIRE = "EXPIRE"
-
-
-class Outcome(StrEnum):
-    """What became of it."""
-
-    POSTED = "POSTED"
-    INSUFFICIENT_POINTS = "INSUFFICIENT_POINTS"
-
-
-class AccountKind(StrEnum):
-    """Who owns a ledger account. An issuer's balance is negative: the points it stands for."""
-
-    MEMBER = "MEMBER"
-    ISSUER = "ISSUER"
-    PARTNER = "PARTNER"
-
-
-class AccountKey(NamedTuple):
-    """A ledger account: whose, and points of which programme. The owner is a member account's id or an institution's."""
-
-    owner: str
-    kind: AccountKind
-    program_id: str
-
-
-class Balance(NamedTuple):
-    """State of a ledger account; `version` counts its entries."""
-
-    balance_points: int = 0
-    version: int = 0
-
-
-class Entry(NamedTuple):
-    """One leg of an operation, with the state of its ledger account after it."""
-
-    key: AccountKey
-    version: int
-    amount_points: int
-    balance_points: int
-
-
-class RequestKey(NamedTuple):
-    """A caller asks once."""
-
-    caller: str
-    request_id: str
-
-
-class ActivityKey(NamedTuple):
-    """An activity earns, and is reversed, once in each programme."""
-
-    activity_id: uuid.UUID
-    program_id: str
-    kind: OperationKind
-
-
-OrderKey: TypeAlias = RequestKey | ActivityKey
+from loyalty.domain.ledger.types import (
+    AccountKey,
+    AccountKind,
+    Balance,
+    Entry,
+    Head,
+    OperationKind,
+    OrderKey,
+    Outcome,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +98,6 @@ class KeyReused:
 
 
 Result: TypeAlias = Operation | KeyReused
-
-
-class Head(NamedTuple):
-    """The end of the chain: the last operation's sequence and hash."""
-
-    sequence: int
-    hash: bytes
 
 
 @dataclass(slots=True)
