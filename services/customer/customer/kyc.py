@@ -15,13 +15,17 @@ from chassis.unit_of_work import Commands, UnitOfWork
 from concord.customer.v1.attribute_pb2 import PartyKind
 from concord.customer.v1.party_pb2 import Party
 from customer import kyc_standard, screening
+from customer.changes import Changes
 from customer.core import Core
+from customer.domain.golden import golden
 from customer.domain.identity_documents import is_birth_date
 from customer.domain.kyc import Disposition, Factor, Standard, StepResult, Subject, Topic, Trigger, risk_factors, risk_level
 from customer.screening import Lists
+from customer.statements import digest, view
 from customer.store import kyc as store
-from customer.store import records, screening_lists
+from customer.store import records, screening_lists, verifications
 from customer.store.vault import bound_to
+from customer.store.verifications import CaseVerified
 
 SWEEP_SECONDS = 30.0
 SWEPT_AT_ONCE_MAX = 100
@@ -134,6 +138,47 @@ async def screen(unit: UnitOfWork, core: Core, lists: Lists, case: Any, customer
 def last_results(evidence: Iterable[Any]) -> dict[str, StepResult]:
     """What the last evidence of each step says."""
     return {row["step_id"]: StepResult(row["result"]) for row in evidence}
+
+
+async def keep_verified(unit: UnitOfWork, core: Core, case: Any, evidence: Sequence[Any], approved: bool) -> None:
+    """What a decided case verified counts in survivorship from now on, on all records of the institution that state it.
+
+    What evidence denied counts no longer, whatever is decided. The customer is published again.
+    """
+    standard, results = await standard_of(unit.connection, case), last_results(evidence)
+    dates = {row["step_id"]: row["record_time"].date() for row in evidence}
+    done = [(step, results[step.step_id]) for step in standard.steps if step.step_id in results and step.verifies]
+    denied = {attribute for step, result in done if result is StepResult.FAILED for attribute in step.verifies}
+    passed = {
+        attribute: (step.method, dates[step.step_id])
+        for step, result in done
+        if approved and result is StepResult.PASSED
+        for attribute in step.verifies - denied
+    }
+    if not passed and not denied:
+        return
+    changes = Changes(unit, core)
+    await changes.load([case["customer_id"]])
+    own = [one for one in changes.members[case["customer_id"]].values() if one.institution_id == case["institution_id"]]
+    views = [view(member) for member in own]
+    believed = golden(views, await core.policies.at(unit.connection, unit.now), unit.now)
+    keys = await core.vault.keys([member.record_id for member in own])
+    rows = []
+    for attribute, (method, on) in passed.items():
+        best = believed.get(attribute, ())
+        if not best or not best[0].valid:
+            continue
+        one = CaseVerified(method, on, digest(best[0].key))
+        for member, seen in zip(own, views, strict=True):
+            if any(stated.key == best[0].key for stated in seen.statements.get(attribute, ())):
+                rows.append((member.record_id, attribute, one, keys[member.record_id]))
+                member.verified = {**member.verified, attribute: one}
+    for member in own:
+        member.verified = {attribute: one for attribute, one in member.verified.items() if attribute not in denied}
+    await verifications.end(unit.connection, changes.now, [(one.record_id, attribute) for one in own for attribute in denied])
+    await verifications.add(unit.connection, case["case_id"], changes.now, rows)
+    changes.touch(case["customer_id"])
+    await changes.write()
 
 
 async def seal(core: Core, record_id: UUID, place: str, row_id: UUID, text: bytes) -> bytes | None:

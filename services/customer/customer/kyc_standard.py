@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from customer.domain.kyc import Factor, RiskLevel, Standard, Step
+from customer.domain.vocabulary import Attribute, VerificationMethod
 
 _LEVELS = {level.name: level for level in RiskLevel}
 _CODES = {
@@ -44,7 +45,7 @@ def parsed(content: str) -> Standard:
         Step(
             item["step"], item["instruction"], item.get("waivable", False), frozenset(item.get("party_kinds", ())),
             frozenset(_level(name, f"steps[{item['step']}].risk_levels") for name in item.get("risk_levels", ())),
-            frozenset(item.get("products", ())),
+            frozenset(item.get("products", ())), *_verifies(item),
         )
         for item in data["steps"]
     ]  # fmt: skip
@@ -54,6 +55,17 @@ def parsed(content: str) -> Standard:
         str(data["version"]), points, months, int(data["due_days"]), factors, frozenset(data["high_risk_countries"]),
         frozenset(data["high_risk_products"]), steps,
     )  # fmt: skip
+
+
+def _verifies(step: dict[str, Any]) -> tuple[frozenset[Attribute], VerificationMethod]:
+    """What a step verifies, and how."""
+    words, method = step.get("verifies", ()), step.get("method", VerificationMethod.DOCUMENT_SEEN.name)
+    for word in words:
+        if word not in Attribute.__members__ or word == Attribute.PARTY_KIND.name:
+            raise ValueError(f"steps[{step['step']}].verifies: {word} is no attribute; such as NAME, IDENTIFIER, ADDRESS")
+    if method not in VerificationMethod.__members__:
+        raise ValueError(f"steps[{step['step']}].method: {method} is no method; use {', '.join(VerificationMethod.__members__)}")
+    return frozenset(Attribute[word] for word in words), VerificationMethod[method]
 
 
 def _level(name: str, field: str) -> RiskLevel:

@@ -1,5 +1,6 @@
 """What a standardised party states, as survivorship takes it. No I/O."""
 
+import hashlib
 from collections.abc import Hashable, Iterable
 from datetime import UTC, date, datetime
 from typing import Any
@@ -15,16 +16,27 @@ from customer.store.records import Member
 _EMPLOYMENT = tuple(field.name for field in Employment.DESCRIPTOR.fields)
 _ADDRESS_TEXTS = ("locality", "administrative_area", "postal_code", "country_code")
 _DEMOGRAPHICS_TEXTS = ("marital_status_code", "education_level_code", "nationality_country_code")
+DIGEST_BYTES = 16
 _NO_FLAGS: dict[str, tuple[str, ...]] = {}
 
 
 def view(member: Member) -> RecordView:
     """A record for survivorship."""
     party = member.party
+    stated, said = statements(party), verifications(party) if party.verifications else {}
+    for attribute, one in member.verified.items():
+        # A value that the source has changed since is not the one that was verified.
+        for key in {value.key for value in stated.get(attribute, ()) if digest(value.key) == one.digest}:
+            said.setdefault(attribute, []).append(Verified(one.method, one.on, key))
     return RecordView(
-        member.record_id, member.source_system, member.observe_time, member.ranks, statements(party), member.pins,
-        verifications(party) if party.verifications else {}, member.shared_attributes,
+        member.record_id, member.source_system, member.observe_time, member.ranks, stated, member.pins, said,
+        member.shared_attributes,
     )  # fmt: skip
+
+
+def digest(key: Hashable) -> bytes:
+    """Tells values of an attribute apart, without saying them."""
+    return hashlib.blake2b(repr(key).encode(), digest_size=DIGEST_BYTES).digest()
 
 
 def verifications(party: Party) -> dict[Attribute, list[Verified]]:

@@ -4,6 +4,8 @@ isort:skip_file
 The customer master: know your customer, as a process."""
 
 from collections import abc as _abc
+from concord.customer.v1 import attribute_pb2 as _attribute_pb2
+from concord.customer.v1 import party_pb2 as _party_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -506,12 +508,16 @@ class KycStandardStep(_message.Message):
     RISK_LEVELS_FIELD_NUMBER: _builtins.int
     PRODUCT_CODES_FIELD_NUMBER: _builtins.int
     WAIVABLE_FIELD_NUMBER: _builtins.int
+    VERIFIES_ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    VERIFICATION_METHOD_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """Its id."""
     instruction: _builtins.str
     """What is to be done."""
     waivable: _builtins.bool
     """Whether it may be waived."""
+    verification_method: _party_pb2.VerificationMethod.ValueType
+    """How, where it verifies anything."""
     @_builtins.property
     def party_kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Party kinds it is for: `PERSON`, `ORGANISATION`; empty for all."""
@@ -524,6 +530,10 @@ class KycStandardStep(_message.Message):
     def product_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Products it is for; empty for all."""
 
+    @_builtins.property
+    def verifies_attributes(self) -> _containers.RepeatedScalarFieldContainer[_attribute_pb2.Attribute.ValueType]:
+        """What passed evidence verifies when the case is approved: the values that the institution believes by then."""
+
     def __init__(
         self,
         *,
@@ -533,10 +543,12 @@ class KycStandardStep(_message.Message):
         risk_levels: _abc.Iterable[_builtins.str] | None = ...,
         product_codes: _abc.Iterable[_builtins.str] | None = ...,
         waivable: _builtins.bool = ...,
+        verifies_attributes: _abc.Iterable[_attribute_pb2.Attribute.ValueType] | None = ...,
+        verification_method: _party_pb2.VerificationMethod.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["instruction", b"instruction", "party_kinds", b"party_kinds", "product_codes", b"product_codes", "risk_levels", b"risk_levels", "step_id", b"step_id", "waivable", b"waivable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instruction", b"instruction", "party_kinds", b"party_kinds", "product_codes", b"product_codes", "risk_levels", b"risk_levels", "step_id", b"step_id", "verification_method", b"verification_method", "verifies_attributes", b"verifies_attributes", "waivable", b"waivable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -52,10 +52,11 @@ def compared(records: Sequence[RecordView], believed: Golden, policy: Policy, in
         rules, verifier = policy.of(attribute), values[0].record.source_system
         for record in records:
             said = record.verifications.get(attribute, ())
-            if record.source_system == verifier or rules.verified(record.source_system, said, instant.date()):
+            if record.source_system == verifier:
                 continue
             for stated in record.statements.get(attribute, ()):
-                if stated.key not in EMPTY:
+                itself = rules.verified(record.source_system, said, stated.key, instant.date())
+                if stated.key not in EMPTY and itself is None:
                     yield record.source_system, attribute, stated.key == values[0].key, record.ranks.of(attribute)
 
 

@@ -48,7 +48,8 @@ class Ranks:
 class RecordView:
     """A record as survivorship sees it.
 
-    `pins`: since when a steward has pinned attributes to this record. `verifications`: what the record says it has verified.
+    `pins`: since when a steward has pinned attributes to this record. `verifications`: of what its source, or a
+    KYC case, has verified.
     `shared`: the attributes that the viewer may see of it; None for all.
     """
 
@@ -136,11 +137,14 @@ def golden(records: Sequence[RecordView], policy: Policy, instant: datetime) -> 
             if shared is not None and attribute not in shared:
                 continue
             rules, rank = policy.of(attribute), record.ranks.of(attribute)
-            verified = rules.verified(record.source_system, said[attribute], instant.date()) if attribute in said else None
+            verifications = said.get(attribute, ())
             pinned_at = record.pins.get(attribute)
             for place, stated in enumerate(statements):
                 if stated.key not in EMPTY:
                     trust = rules.trust(record.source_system, rank, stated.valid, stated.failed, age)
+                    verified = None
+                    if verifications:
+                        verified = rules.verified(record.source_system, verifications, stated.key, instant.date())
                     candidate = Candidate(stated, place, record, rank, trust, verified, pinned_at)
                     candidates.setdefault(attribute, []).append(candidate)
     return {attribute: _ranked(candidates[attribute], policy.of(attribute)) for attribute in sorted(candidates)}

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum
 
+from customer.domain.vocabulary import Attribute, VerificationMethod
+
 
 class CaseState(IntEnum):
     """Where a case stands, numbered as in the contract."""
@@ -69,6 +71,9 @@ class Step:
     party_kinds: frozenset[str] = frozenset()
     risk_levels: frozenset[RiskLevel] = frozenset()
     products: frozenset[str] = frozenset()
+    verifies: frozenset[Attribute] = frozenset()
+    """What passed evidence verifies, once the case is approved."""
+    method: VerificationMethod = VerificationMethod.DOCUMENT_SEEN
 
     def is_for(self, party_kind: str, risk: RiskLevel, products: Collection[str]) -> bool:
         """Whether a case needs this step."""

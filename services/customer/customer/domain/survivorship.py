@@ -1,7 +1,7 @@
 """The survivorship policy: which source overrides which, which is more credible. Pure."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from math import isfinite
@@ -29,10 +29,12 @@ _SOURCE_SYSTEM_RULE = "must be institutions/{institution}/sourceSystems/{source_
 
 
 class Verified(NamedTuple):
-    """A record says that it has verified an attribute."""
+    """An attribute of a record was verified: by its own source, as the record says, or by a decided KYC case."""
 
     method: int
     on: date
+    key: Hashable | None = None
+    """The value that a KYC case verified; None where the source says so, of whatever it states."""
 
 
 class Trust(NamedTuple):
@@ -161,20 +163,24 @@ class AttributeRules:
         self._named[source_system] = named
         return named
 
-    def verified(self, source_system: str, verifications: Sequence[Verified], today: date) -> Verified | None:
-        """The latest of a record's verifications that counts on a day; None for none."""
+    def verified(self, source_system: str, verifications: Sequence[Verified], key: Hashable, today: date) -> Verified | None:
+        """The latest verification of a record's value (its `key`) that counts on a day; None for none.
+
+        The policy says which sources may verify. A KYC case, which two people decide, may whatever the source.
+        """
         if not verifications:
             return None
         rules = self._verification
         if source_system not in self._verifies:
             self._verifies[source_system] = any(_fits(pattern, source_system) for pattern in rules.source_systems)
-        if not self._verifies[source_system]:
-            return None
+        by_source = self._verifies[source_system]
         since = today - timedelta(days=rules.valid_days) if rules.valid_days else date.min
         counting = [
             one
             for one in verifications
-            if since <= one.on <= today + VERIFIED_AHEAD_MAX and (not rules.methods or one.method in rules.methods)
+            if (by_source if one.key is None else one.key == key)
+            and since <= one.on <= today + VERIFIED_AHEAD_MAX
+            and (not rules.methods or one.method in rules.methods)
         ]
         return max(counting, key=lambda one: (one.on, one.method), default=None)
 

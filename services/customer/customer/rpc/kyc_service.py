@@ -9,7 +9,9 @@ from chassis.identity import Principal, current_principal
 from chassis.ids import new_id, parse_id, resource_id, resource_segments
 from chassis.unit_of_work import Commands, UnitOfWork
 from concord.customer.v1 import kyc_service_pb2 as pb
+from concord.customer.v1.attribute_pb2 import Attribute as ProtoAttribute
 from concord.customer.v1.kyc_service_pb2_grpc import KycServiceServicer
+from concord.customer.v1.party_pb2 import VerificationMethod
 from customer import kyc, kyc_standard, published
 from customer.core import Core
 from customer.domain.audit import Action
@@ -172,6 +174,9 @@ class KycServicer(KycServiceServicer):
         case_id = resource_id(request.name, "kycCases")
 
         async def handler(unit: UnitOfWork) -> pb.KycCase:
+            # The customer first, then its case, as erasures do.
+            case = _own(await store.get_case(unit.connection, case_id), unit.principal, request.name)
+            await customer_store.lock(unit.connection, [case["customer_id"]])
             case = await self._lock(unit, case_id, request.name, CaseState.SUBMITTED)
             etags.require(request.etag, etags.etag(case["version"]))
             evidence = await store.evidence(unit.connection, case_id)
@@ -194,6 +199,7 @@ class KycServicer(KycServiceServicer):
                 "next_review_date": months_later(unit.now.date(), standard.review_months[risk]) if request.approve else None,
             }
             await store.update_case(unit.connection, case_id, changes)
+            await kyc.keep_verified(unit, self._core, case, evidence, request.approve)
             decided = await store.get_case(unit.connection, case_id)
             version = await store.link_version(unit.connection, case["record_id"])
             unit.publish(published.kyc_decided(decided, version, unit.epoch))
@@ -328,6 +334,8 @@ def _standard(standard: Standard) -> pb.KycStandard:
                 risk_levels=[level.name for level in sorted(step.risk_levels)],
                 product_codes=sorted(step.products),
                 waivable=step.waivable,
+                verifies_attributes=[ProtoAttribute.ValueType(attribute) for attribute in sorted(step.verifies)],
+                verification_method=VerificationMethod.ValueType(step.method),
             )
             for step in standard.steps
         ],

@@ -13,10 +13,11 @@ from chassis.database import Connection
 from concord.customer.v1.party_pb2 import Party
 from customer.domain.golden import Ranks
 from customer.domain.vocabulary import Attribute
-from customer.store import institutions, pins
+from customer.store import institutions, pins, verifications
 from customer.store.restrictions import RESTRICTED
 from customer.store.sharing import SHOWN, shared_attributes
 from customer.store.vault import Vault, bound_to
+from customer.store.verifications import Verifications
 
 RANKS_CACHED_MAX = 10_000
 PRESENT_PARTY = "records.party"
@@ -32,6 +33,7 @@ class Member:
 
     `pins`: since when a steward has pinned this record's value, by attribute. `shared_attributes`: those that the viewer may
     see of another institution's record; None for all. `restricted`: for the record's institution, its customer is only kept.
+    `verified`: what KYC cases verified of it.
     """
 
     record_id: UUID
@@ -55,6 +57,7 @@ class Member:
     pins: Mapping[Attribute, datetime] = field(default_factory=dict)
     shared_attributes: frozenset[Attribute] | None = None
     restricted: bool = False
+    verified: Verifications = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -100,9 +103,12 @@ async def history(
     customers, viewers = [customer for customer, _ in wanted], [viewer for _, viewer in wanted]
     rows = await connection.fetch(_HISTORY, customers, viewers, as_of, known_at)
     found = await _members(vault, rows, STATED_PARTY, len(wanted))
-    pinned = await pins.at(connection, [row[0] for row in rows], min(as_of, known_at)) if rows else {}
+    lived = min(as_of, known_at)
+    pinned = await pins.at(connection, [row[0] for row in rows], lived) if rows else {}
+    verified = await verifications.at(connection, vault, [row[0] for row in rows], lived) if rows else {}
     for member in chain.from_iterable(found):
         member.pins = pinned.get(member.record_id, pins.NO_PINS)
+        member.verified = verified.get(member.record_id, verifications.NOTHING)
     return found
 
 
@@ -118,8 +124,8 @@ async def _members(vault: Vault, rows: Sequence[asyncpg.Record], place: str, lis
     keys = await vault.keys([row[0] for row in rows]) if rows else {}
     for row in rows:
         (record_id, number, institution_id, source_system_id, source_key, customer_id, link_version, origin, reason, state_number,
-         statements_count, content_hash, observe_time, sealed, create_time, update_time, pinned, default_rank, attribute_ranks,
-         ranks_version, shared, restricted, list_number) = row  # fmt: skip
+         statements_count, content_hash, observe_time, sealed, create_time, update_time, pinned, verified, default_rank,
+         attribute_ranks, ranks_version, shared, restricted, list_number) = row  # fmt: skip
         key = keys.get(record_id)
         if key is None:
             continue
@@ -147,6 +153,7 @@ async def _members(vault: Vault, rows: Sequence[asyncpg.Record], place: str, lis
                 pins.decoded(pinned),
                 None if shared is None else frozenset(map(Attribute, shared)),
                 restricted,
+                verifications.decoded(verified, record_id, key) if verified else verifications.NOTHING,
             )
         )
     # Of a customer that was not the viewer's own at that instant it sees nothing.
@@ -182,7 +189,7 @@ async def find_or_erased(
 _PRESENT = """
     r.record_id, r.source_system_number, r.institution_id, s.source_system_id, r.source_key, r.customer_id, r.link_version,
     r.link_origin, r.resolution_reason, r.state_number, r.statements_count, r.content_hash, r.observe_time, r.party,
-    r.create_time, r.update_time, r.pins, s.default_rank, s.attribute_ranks, s.version
+    r.create_time, r.update_time, r.pins, r.verified, s.default_rank, s.attribute_ranks, s.version
 """
 _SHARED = shared_attributes("r", "wanted.institution_id")
 _WANTED = f"""
@@ -205,7 +212,7 @@ FROM unnest($1::uuid[]) AS wanted (record_id)
 _HISTORY = f"""
 SELECT r.record_id, r.source_system_number, r.institution_id, s.source_system_id, r.source_key, l.customer_id, l.link_version,
     l.origin, l.reason, said.state_number, r.statements_count, state.content_hash, said.observe_time, state.party,
-    r.create_time, greatest(said.recorded_at, l.recorded_at), r.pins, s.default_rank, s.attribute_ranks, s.version,
+    r.create_time, greatest(said.recorded_at, l.recorded_at), NULL, NULL, s.default_rank, s.attribute_ranks, s.version,
     {shared_attributes("r", "wanted.institution_id", "$3", "$4")}, {RESTRICTED},
     wanted.place
 FROM unnest((SELECT $1::uuid[]), (SELECT $2::text[])) WITH ORDINALITY AS wanted (customer_id, institution_id, place)

@@ -10,8 +10,10 @@ from chassis import clock
 from chassis.identity import PrincipalKind
 from chassis.testing import reason
 from concord.customer.v1 import customer_events_pb2 as events
+from concord.customer.v1 import customer_service_pb2 as customer_pb
 from concord.customer.v1 import kyc_service_pb2 as pb
 from concord.customer.v1 import screening_list_service_pb2 as lists_pb
+from concord.customer.v1.attribute_pb2 import Attribute
 from concord.customer.v1.kyc_service_pb2_grpc import KycServiceStub
 from concord.customer.v1.screening_list_service_pb2_grpc import ScreeningListServiceStub
 from customer.kyc import Reviews
@@ -177,3 +179,65 @@ async def test_reviews_come_due_by_themselves(master):
     await sweep(master)
     [opened] = (await analyst.ListKycCases(pb.ListKycCasesRequest(customer=customer, state=pb.KYC_STATE_OPEN))).kyc_cases
     assert opened.trigger == pb.KYC_TRIGGER_PERIODIC_REVIEW
+
+
+def origin(customer: Any, field: str) -> Any:
+    return next(one for one in customer.provenances if one.field == field)
+
+
+async def test_what_an_approved_case_verified_outranks_a_better_source(master):
+    await master.create("shop", "crm", rank=1)
+    crm = "institutions/shop/sourceSystems/crm"
+    said = {"name": "Jana Malá", "national_id": "706213/6401"}
+    bank = await master.ingest("k-4", born="1970-12-13", **said)
+    shop = await master.ingest("s-4", crm, born="1970-12-14", **said)
+    assert shop.customer == bank.customer
+    customer = bank.customer
+    before = await master.get(customer, **master.operator)
+    assert before.birth_date == "1970-12-14"  # of the better rank
+    asked = clock.now()
+    await approved(master, staff(master, "analyst"), staff(master, "chief"), customer)
+    seen = await master.get(customer, **master.operator)
+    assert seen.birth_date == "1970-12-13"
+    assert customer_pb.SurvivorshipRule.Name(origin(seen, "birth_date").rule) == "SURVIVORSHIP_RULE_VERIFIED"
+    full = customer_pb.GetCustomerRequest(name=customer, view=customer_pb.CUSTOMER_VIEW_FULL)
+    explained = await master.customers(**master.operator).GetCustomer(full)
+    assert origin(explained, "birth_date").verify_date == clock.now().date().isoformat()
+    full.known_at.FromDatetime(asked)
+    earlier = await master.customers(**master.operator).GetCustomer(full)
+    assert earlier.birth_date == "1970-12-14", "what was not verified yet was not believed for it"
+    published = [
+        event.message(events.CustomerChanged) for event in await master.running.events("concord.customer.v1.customer.updated")
+    ]
+    assert len(published) == 3, "once more for the decision"
+
+    # Another value of the source is not the one that was verified; when it comes back, it is again.
+    await master.ingest("k-4", day=1, born="1970-11-13", **said)
+    assert (await master.get(customer, **master.operator)).birth_date == "1970-12-14"
+    await master.ingest("k-4", day=2, born="1970-12-13", **said)
+    assert (await master.get(customer, **master.operator)).birth_date == "1970-12-13"
+
+
+async def test_evidence_that_fails_takes_the_verification_back(master):
+    await master.create("shop", "crm", rank=1)
+    said = {"name": "Jana Malá", "national_id": "706213/6401"}
+    customer = (await master.ingest("k-5", born="1970-12-13", **said)).customer
+    await master.ingest("s-5", "institutions/shop/sourceSystems/crm", born="1970-12-14", **said)
+    analyst, chief = staff(master, "analyst"), staff(master, "chief")
+    await approved(master, analyst, chief, customer)
+    assert (await master.get(customer, **master.operator)).birth_date == "1970-12-13"
+    case = await analyst.OpenKycCase(pb.OpenKycCaseRequest(parent=customer, request_id=master.request_id()))
+    await gathered(master, analyst, case, pb.KYC_STEP_RESULT_FAILED)
+    await analyst.ScreenKycCase(pb.ScreenKycCaseRequest(name=case.name, request_id=master.request_id()))
+    case = await analyst.SubmitKycCase(pb.SubmitKycCaseRequest(name=case.name, request_id=master.request_id()))
+    await chief.DecideKycCase(
+        pb.DecideKycCaseRequest(name=case.name, approve=False, reason="forged", etag=case.etag, request_id=master.request_id())
+    )
+    assert (await master.get(customer, **master.operator)).birth_date == "1970-12-14"
+
+
+async def test_the_standard_says_what_a_step_verifies(master):
+    standard = await staff(master, "analyst").GetKycStandard(pb.GetKycStandardRequest())
+    steps = {step.step_id: [Attribute.Name(one) for one in step.verifies_attributes] for step in standard.steps}
+    assert steps["identity-document"] == ["ATTRIBUTE_NAME", "ATTRIBUTE_BIRTH_DATE", "ATTRIBUTE_SEX", "ATTRIBUTE_IDENTIFIER"]
+    assert (steps["address-proof"], steps["purpose"]) == (["ATTRIBUTE_ADDRESS"], [])

@@ -92,6 +92,7 @@ records = Table(
     Column("observe_time", INSTANT, nullable=False, comment="when this was last seen"),
     Column("party", LargeBinary, nullable=False, comment="PERSONAL, encrypted: standardised Party"),
     Column("pins", JSONB, comment="when each attribute was pinned to this record, by attribute number; null for none"),
+    Column("verified", JSONB, comment="what live kyc_verifications say of it, by attribute number; null for none"),
     Column("blocking_keys", ARRAY(BigInteger), nullable=False, comment="the keys of its rows in blocking_keys"),
     Column(
         "lookup_keys", ARRAY(BigInteger), nullable=False, comment="what it is searched by, hashed under the institution's key"

@@ -76,6 +76,30 @@ kyc_evidence = Table(
 Index("kyc_evidence_case", kyc_evidence.c.case_id)
 Index("kyc_evidence_expire", kyc_evidence.c.expire_date)
 
+kyc_verifications = Table(
+    "kyc_verifications",
+    metadata,
+    Column("verification_id", Uuid, primary_key=True),
+    Column("record_id", Uuid, nullable=False),
+    Column("attribute", SmallInteger, nullable=False),
+    Column("case_id", Uuid, ForeignKey("kyc_cases.case_id", ondelete="CASCADE"), nullable=False),
+    Column("method", SmallInteger, nullable=False),
+    Column("verify_date", Date, nullable=False, comment="when the evidence was recorded"),
+    Column("value_digest", LargeBinary, nullable=False, comment="PERSONAL: sealed under the record's key; which value it was"),
+    Column("recorded_at", INSTANT, nullable=False),
+    Column("superseded_at", INSTANT),
+    comment="what decided cases verified; rows are only ever ended",
+)
+Index("kyc_verifications_record", kyc_verifications.c.record_id)
+Index("kyc_verifications_case", kyc_verifications.c.case_id)
+Index(
+    "kyc_verifications_live",
+    kyc_verifications.c.record_id,
+    kyc_verifications.c.attribute,
+    unique=True,
+    postgresql_where=kyc_verifications.c.superseded_at.is_(None),
+)
+
 kyc_hits = Table(
     "kyc_hits",
     metadata,
