@@ -5,103 +5,22 @@ written, so neither VACUUM nor the end of any file's life is waited for.
 """
 
 import base64
-import random
-import secrets
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 from alliance import found, record, until
+from markers import Markers, everywhere, forms
 from running import Platform
 
+from chassis.answers import number_of
 from concord_local.api import Gateway, Problem, patiently
-from concord_local.stack import DATABASES
+from concord_local.stack import SERVICES
 
 pytestmark = pytest.mark.system
 Json = dict[str, Any]
-CHUNK_BYTES = 16 << 20
 SEEN = "2026-01-01T00:00:00Z"
-
-
-class Markers:
-    """The planted values, which stand nowhere else, and all the bytes they could be found as."""
-
-    def __init__(self) -> None:
-        letters = "abcdefghijklmnopqrstuvwxyz"
-        self.word = "".join(secrets.choice(letters) for _ in range(14))
-        self.phone = f"77{random.randrange(10**7):07d}"
-        self.passport = f"ZX{random.randrange(10**9):09d}"
-        self.han = "".join(chr(random.randrange(0x4E00, 0x9FA0)) for _ in range(4))
-        self.control = "".join(secrets.choice(letters) for _ in range(14))
-
-    def patterns(self) -> dict[bytes, str]:
-        """What to look for, lower case, and what it is."""
-        return {
-            form: f"{kind} of {text[:2]}…"
-            for text in (self.word, self.phone, self.passport.lower(), self.han)
-            for kind, form in forms(text)
-        }
-
-
-def forms(text: str) -> Iterator[tuple[str, bytes]]:
-    """A text in the encodings it might have been written in, lower case."""
-    plain = text.encode()
-    encoded = {"UTF-8": plain, "UTF-16LE": text.encode("utf-16-le"), "UTF-16BE": text.encode("utf-16-be")}
-    if not text.isascii():
-        encoded["JSON"] = text.encode("unicode-escape")
-        encoded["GB 18030"] = text.encode("gb18030")
-        encoded["percent"] = "".join(f"%{byte:02x}" for byte in plain).encode()
-    encoded["hex"] = plain.hex().encode()
-    for shift in range(3):  # what stands before decides where the groups of three begin; the letters at the edges depend on it
-        inner = base64.b64encode(b"\0" * shift + plain)
-        encoded[f"base64+{shift}"] = inner[(0, 2, 3)[shift] : len(inner) // 4 * 4 - 4]
-    for kind, form in encoded.items():
-        yield kind, form.lower()
-
-
-def found_in_files(folder: Path, patterns: dict[bytes, str]) -> set[tuple[str, str]]:
-    """(file, what) for everything found in any file below a folder."""
-    overlap = max(map(len, patterns))
-    findings = set()
-    for path in folder.rglob("*"):
-        if not path.is_file() or "programs" in path.parts:
-            continue
-        tail = b""
-        try:
-            with path.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    content = tail + chunk.lower()
-                    findings |= {(str(path.relative_to(folder)), what) for form, what in patterns.items() if form in content}
-                    tail = content[-overlap:]
-        except FileNotFoundError:  # PostgreSQL removes files while we look
-            continue
-    return findings
-
-
-async def found_in_tables(platform: Platform, patterns: dict[bytes, str]) -> set[tuple[str, str]]:
-    """(table, what) for everything found in any row of any database; compressed values are read as what they are."""
-    findings = set()
-    for database in DATABASES:
-        connection = await asyncpg.connect(platform.stack.database_url(database))
-        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        for (table,) in tables:
-            rows = await connection.fetch(f'SELECT t::text FROM "{table}" t')
-            content = "\n".join(row[0] for row in rows).lower().encode()
-            findings |= {(f"{database}.{table}", what) for form, what in patterns.items() if form in content}
-        await connection.close()
-    return findings
-
-
-async def everywhere(platform: Platform, patterns: dict[bytes, str]) -> set[tuple[str, str]]:
-    """Tables and files, after PostgreSQL has written what it holds in memory."""
-    assert platform.stack.postgres is not None
-    superuser = await asyncpg.connect(platform.stack.postgres.url())
-    await superuser.execute("CHECKPOINT")
-    await superuser.close()
-    return await found_in_tables(platform, patterns) | found_in_files(platform.folder, patterns)
 
 
 @pytest.mark.parametrize("text", ["markerword", "ZX012345678", "张伟明李"])
@@ -130,6 +49,7 @@ class World:
         self.channel, self.staff = gateway.token("channel", self.bank), gateway.token("staff", self.bank)
         self.till = gateway.token("channel", self.shop)
         self.core = f"institutions/{self.bank}/sourceSystems/core"
+        self.asked: list[tuple[str, str, Json, str]] = []  # path, token, body, request id
 
     def party(self, **more: Any) -> Json:
         """The person, every field of whom holds a marker."""
@@ -157,7 +77,7 @@ class World:
         """Leaves traces; returns the customer."""
         gateway, word = self.gateway, self.markers.word
         body = record(f"key-{word}", SEEN, **self.party())
-        customer = str((await gateway.post(f"/v1/{self.core}/records:ingest", self.channel, body))["customer"])
+        customer = str((await self.ask_again_later(f"/v1/{self.core}/records:ingest", self.channel, body))["customer"])
         changed = record(f"key-{word}", "2026-02-01T00:00:00Z", **self.party(occupation=f"former {word}"))
         late = record(f"key-{word}", "2025-01-01T00:00:00Z", **self.party(occupation=f"young {word}"))
         refused = record(f"wrong-{word}", "2999-01-01T00:00:00Z", **self.party())
@@ -220,7 +140,7 @@ class World:
         }
         await gateway.post("/v1/activities:record", self.channel, {"activities": [activity]})
         opening = {"customer": customer, "institutions": [f"institutions/{self.bank}"]}
-        await patiently(lambda: gateway.post("/v1/accounts:open", self.channel, opening))
+        await patiently(lambda: self.ask_again_later("/v1/accounts:open", self.channel, opening))
         permission = {
             "customer": customer,
             "channel": "CHANNEL_INBOX",
@@ -229,20 +149,34 @@ class World:
             "stateTime": SEEN,
         }
         path = f"/v1/institutions/{self.bank}/permissions:batchSet"
-        await gateway.post(path, self.channel, {"permissions": [permission]})
+        await self.ask_again_later(path, self.channel, {"permissions": [permission]})
         await self.platform.until_settled()
 
     async def _plant_kyc(self, customer: str) -> None:
         word = self.markers.word
-        try:
-            case = await self.gateway.post(f"/v1/{customer}/kycCases", self.staff, {})
-        except Problem as problem:
-            if problem.status == 501:  # a customer master without KYC
-                return
-            raise
+        case = await self.gateway.post(f"/v1/{customer}/kycCases", self.staff, {})
         evidence = {"result": "KYC_STEP_RESULT_PASSED", "reference": f"archive/{word}", "note": f"saw {word} herself"}
         body: Json = {"stepId": case["steps"][0]["stepId"], "evidence": evidence}
-        await self.gateway.post(f"/v1/{case['name']}:recordEvidence", self.staff, body)
+        answer = await self.ask_again_later(f"/v1/{case['name']}:recordEvidence", self.staff, body)
+        assert word in str(answer), "who recorded it is answered with it"
+
+    async def ask_again_later(self, path: str, token: str, body: Json) -> Json:
+        """Asks, and notes what was asked: after the erasure the same request must not be answered with the person."""
+        request_id = uuid.uuid4().hex
+        self.asked.append((path, token, body, request_id))
+        return await self.gateway.post(path, token, body, request_id=request_id)
+
+    async def nobody_is_answered_again(self) -> None:
+        """The requests of before are decided anew: they find nobody."""
+        outcomes = []
+        for path, token, body, request_id in self.asked:
+            try:
+                answer = await self.gateway.post(path, token, body, request_id=request_id)
+                [result] = answer.get("results", [answer])
+                outcomes.append(result["outcome"])
+            except Problem as problem:
+                outcomes.append(str(problem.status))
+        assert outcomes == ["INGEST_OUTCOME_REJECTED", "404", "404", "SET_PERMISSION_OUTCOME_CUSTOMER_UNKNOWN"]
 
 
 async def test_an_erased_person_is_found_nowhere(platform: Platform) -> None:
@@ -258,6 +192,8 @@ async def test_an_erased_person_is_found_nowhere(platform: Platform) -> None:
         assert len(record_ids) == 3, "two of the bank, one of the shop"
         readable = await everywhere(platform, markers.patterns())
         assert readable == set(), "nothing is readable even while the person is there"
+        named = [number_of(each) for each in (uuid.UUID(customer.rpartition("/")[2]), *record_ids)]
+        assert {service for service in SERVICES if await _answers(platform, service, named)} >= {"customer", "contact", "loyalty"}
 
         erasure = await gateway.post(f"/v1/{customer}:erase", world.operator, {"legalBasisCode": "DATA_SUBJECT_REQUEST"})
         assert erasure["state"] == "ERASURE_STATE_ERASED", erasure
@@ -269,6 +205,10 @@ async def test_an_erased_person_is_found_nowhere(platform: Platform) -> None:
             assert not (await gateway.ask("/v1/customers:search", token, {"personName": markers.word})).get("customers")
         keys = "SELECT count(*) FROM data_keys WHERE key_id = ANY($1::uuid[])"
         assert (await platform.query("customer-keys", keys, record_ids))[0][0] == 0
+        kept = {service: await _answers(platform, service, named) for service in SERVICES}
+        assert kept.pop("customer") == ["EraseCustomer"], "who asked for it may ask again"
+        assert not any(kept.values()), kept
+        await world.nobody_is_answered_again()
         left = await everywhere(platform, markers.patterns() | {markers.control.encode(): "control"})
         assert {what for _, what in left} == {"control"}, left
         places = {place.partition("/")[0].partition(".")[0] for place, _ in left}
@@ -278,3 +218,9 @@ async def test_an_erased_person_is_found_nowhere(platform: Platform) -> None:
 async def _records(platform: Platform, customer: str) -> list[asyncpg.Record]:
     statement = "SELECT record_id FROM records WHERE customer_id = $1::uuid"
     return await platform.query("customer", statement, customer.rpartition("/")[2])
+
+
+async def _answers(platform: Platform, service: str, named: list[int]) -> list[str]:
+    """The methods whose kept answers name somebody."""
+    statement = "SELECT split_part(method, '/', 3) FROM idempotency WHERE named_numbers && $1::bigint[]"
+    return [row[0] for row in await platform.query(service, statement, named)]

@@ -1,6 +1,7 @@
 """The one write path, over real sockets and a real PostgreSQL."""
 
 import asyncio
+import uuid
 from datetime import timedelta
 
 import grpc
@@ -8,9 +9,10 @@ import pytest
 from echo_service import contract as pb
 from echo_service.service import EchoServicer, add, add_many
 
-from chassis import housekeeping
+from chassis import answers, housekeeping
 from chassis.clock import now
 from chassis.errors import FailedPrecondition
+from chassis.ids import new_id
 from chassis.outbox import Event
 from chassis.testing import acting_as, principal, reason
 from chassis.unit_of_work import Commands
@@ -130,6 +132,49 @@ async def test_what_is_kept_of_an_answer_only_who_repeats_the_request_can_read(d
     assert len({row["input_hash"] for row in sealed}) == 1
     assert not any(first.SerializeToString() in row["response"] for row in sealed)
     assert await count(database, "additions") == 2, "and nothing was done twice"
+
+
+async def test_answers_are_forgotten_by_whom_they_name(database):
+    commands, anna, berta, clara = Commands(database), *(new_id() for _ in range(3))
+
+    def naming(request_id: str, *names: str):
+        return call(commands, request_id, " ".join(names) or "nobody")
+
+    async def kept():
+        async with database.connection() as connection:
+            return [row[0] for row in await connection.fetch("SELECT request_id FROM idempotency ORDER BY 1")]
+
+    calls = [
+        naming("a", f"customers/{anna}/messages/{clara}"),
+        naming("b", f"customers/{berta}"),
+        naming("both", f"institutions/bank/sourceSystems/core/records/{berta}", f"customers/{anna}"),
+        naming("none"),
+    ]
+    await commands.run_many(calls, add_many)
+
+    async def erases(unit):
+        await answers.forget(unit.connection, [anna, new_id()])
+        return await add(unit, pb.AddRequest(counter="c", amount=1))
+
+    request = pb.AddRequest(request_id="erases", counter=f"customers/{anna}", amount=1)
+    with acting_as(principal(), ADD):
+        done = await commands.run(request, erases)
+        assert await kept() == ["b", "erases", "none"]
+        assert await commands.run(request, erases) == done, "who asked for the erasure may ask again"
+        async with database.transaction() as connection:
+            await answers.forget(connection, [clara])
+            assert await kept() == ["b", "erases", "none"]
+            await answers.forget(connection, [anna, berta])
+    assert await kept() == ["none"]
+
+
+@pytest.mark.parametrize("around", [b"a", b"f/", b"0", b"\x7f", b"/"])
+def test_ids_in_names_are_found_whatever_stands_around(around):
+    one, other = new_id(), uuid.uuid4()
+    content = around + f"/{one}".encode() + around + f"/{other}/{one}".encode() + around
+    assert answers.numbers_named(content, b"") == {answers.number_of(one), answers.number_of(other)}
+    assert answers.numbers_named(str(one).encode()) == set(), "an id that is no name's is nobody's"
+    assert all(-(2**63) <= answers.number_of(new_id()) < 2**63 for _ in range(20))
 
 
 async def test_an_unknown_failure_keeps_nothing(database):

@@ -248,6 +248,7 @@ async def test_points_of_an_erased_person_end_as_each_programme_says(alliance):
     )
     for customer in (anna, anja):
         assert str(customer.customer_id) not in str(kept_tables)
+    assert not any("AccountService" in row for row in kept_tables["idempotency"]), "what was answered to who opened them"
     assert "for Anna" not in str(kept_tables)
     assert kept_tables["memberships"] == kept_tables["account_families"] == kept_tables["record_accounts"] == []
     expired = [row for row in ledger["operations"] if "'EXPIRE'" in row]
