@@ -12,6 +12,8 @@ from chassis.database import Connection
 from customer.store.restrictions import RESTRICTED
 
 NO_CUSTOMER = UUID(int=0)
+FEW_RELATIONSHIPS_MAX = 1000
+"""Of a kind with fewer the related records are looked up one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +116,36 @@ async def by_filters(connection: Connection, viewer: Viewer, filters: Filters, a
         statement.conditions.append(f"r.lookup_keys && {statement.argument(list(filters.any_key))}::bigint[]")
     if filters.changed_since is not None:
         statement.conditions.append(f"r.update_time >= {statement.argument(filters.changed_since)}")
-    if filters.relationship_kind or filters.related_to is not None:
-        kind = statement.argument(filters.relationship_kind)
-        related = statement.argument(filters.related_to)
-        whose = statement.argument(viewer.institution_id)
-        statement.conditions.append(_RELATED.format(kind=kind, related=related, whose=whose))
+    if filters.related_to is not None or filters.relationship_kind:
+        await _related(connection, statement, viewer, filters)
     return await statement.customer_ids(connection, limit)
 
 
-_RELATED = """(r.record_id IN (
-    SELECT e.from_record_id FROM relationships e JOIN records other ON other.record_id = e.to_record_id
-    WHERE e.status <> 4 AND ({kind}::int = 0 OR e.kind = {kind}::int) AND ({whose}::text IS NULL OR e.institution_id = {whose})
-        AND ({related}::uuid IS NULL OR other.customer_id = {related}))
-OR r.record_id IN (
-    SELECT e.to_record_id FROM relationships e JOIN records other ON other.record_id = e.from_record_id
-    WHERE e.status <> 4 AND ({kind}::int = 0 OR e.kind = {kind}::int) AND ({whose}::text IS NULL OR e.institution_id = {whose})
-        AND ({related}::uuid IS NULL OR other.customer_id = {related})))"""
+async def _related(connection: Connection, statement: _Statement, viewer: Viewer, filters: Filters) -> None:
+    kind, whose = statement.argument(filters.relationship_kind), statement.argument(viewer.institution_id)
+    if filters.related_to is not None:
+        related = statement.argument(filters.related_to)
+        statement.conditions.append(_RELATED_TO.format(kind=kind, related=related, whose=whose))
+        return
+    found = await connection.fetchval(_COUNT, filters.relationship_kind, viewer.institution_id, FEW_RELATIONSHIPS_MAX)
+    few_or_many = _IN_FEW if found < FEW_RELATIONSHIPS_MAX else _IN_MANY
+    statement.conditions.append(few_or_many.format(kind=kind, whose=whose))
+
+
+# An array that is made first: the records are then found by their ids, and not all of them held against a list.
+_RELATED_TO = """r.record_id = ANY (ARRAY(
+    SELECT e.from_record_id FROM records other JOIN relationships e ON e.to_record_id = other.record_id
+    WHERE other.customer_id = {related} AND e.status <> 4 AND ({kind}::int = 0 OR e.kind = {kind}::int)
+        AND ({whose}::text IS NULL OR e.institution_id = {whose})
+    UNION ALL
+    SELECT e.to_record_id FROM records other JOIN relationships e ON e.from_record_id = other.record_id
+    WHERE other.customer_id = {related} AND e.status <> 4 AND ({kind}::int = 0 OR e.kind = {kind}::int)
+        AND ({whose}::text IS NULL OR e.institution_id = {whose})))"""
+_OF_KIND = "e.kind = {kind}::int AND e.status <> 4 AND ({whose}::text IS NULL OR e.institution_id = {whose})"
+_COUNT = f"""SELECT count(*) FROM (
+    SELECT FROM relationships e WHERE {_OF_KIND.format(kind="$1", whose="$2")} LIMIT $3) AS found"""
+_IN_FEW = f"""r.record_id = ANY (ARRAY(
+    SELECT unnest(ARRAY[e.from_record_id, e.to_record_id]) FROM relationships e WHERE {_OF_KIND}))"""
+# Of many, the customers are gone through by id until the page is full.
+_IN_MANY = f"""(EXISTS (SELECT FROM relationships e WHERE e.from_record_id = r.record_id AND {_OF_KIND} OFFSET 0)
+    OR EXISTS (SELECT FROM relationships e WHERE e.to_record_id = r.record_id AND {_OF_KIND} OFFSET 0))"""

@@ -103,6 +103,13 @@ records = Table(
 )
 Index("records_customer", records.c.customer_id)
 Index("records_institution_customer", records.c.institution_id, records.c.customer_id)
+# Block ranges: they cost a bulk load nothing, and let a row change in its place.
+Index(
+    "records_update_time",
+    records.c.update_time,
+    postgresql_using="brin",
+    postgresql_with={"pages_per_range": "16", "autosummarize": "on"},
+)
 Index("records_lookup_keys", records.c.lookup_keys, postgresql_using="gin", postgresql_with={"gin_pending_list_limit": "1024"})
 
 source_records = Table(

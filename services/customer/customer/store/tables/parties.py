@@ -53,6 +53,7 @@ relationships = Table(
 )
 Index("relationships_from", relationships.c.from_record_id)
 Index("relationships_to", relationships.c.to_record_id)
+Index("relationships_kind", relationships.c.kind, relationships.c.institution_id)
 
 departments = Table(
     "departments",
