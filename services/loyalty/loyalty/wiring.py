@@ -6,6 +6,7 @@ from chassis.database import Database
 from chassis.server import Application
 from chassis.unit_of_work import Commands
 from concord.loyalty.v1.account_service_pb2_grpc import add_AccountServiceServicer_to_server
+from concord.loyalty.v1.exchange_service_pb2_grpc import add_ExchangeServiceServicer_to_server
 from concord.loyalty.v1.ledger_service_pb2_grpc import (
     add_ControlServiceServicer_to_server,
     add_LedgerServiceServicer_to_server,
@@ -16,8 +17,10 @@ from loyalty.events import fold
 from loyalty.events.republish import REPUBLISHERS
 from loyalty.rpc.account_service import AccountServicer
 from loyalty.rpc.control_service import ControlServicer
+from loyalty.rpc.exchange_service import ExchangeServicer
 from loyalty.rpc.ledger_service import LedgerServicer
 from loyalty.rpc.program_service import ProgramServicer
+from loyalty.store.configuration import Configurations
 from loyalty.store.tables import metadata
 from loyalty.store.watch import Watch
 
@@ -34,6 +37,7 @@ async def build(settings: Settings) -> Application:
         servicers=[
             (add_AccountServiceServicer_to_server, AccountServicer(database, commands)),
             (add_LedgerServiceServicer_to_server, LedgerServicer(database, commands)),
+            (add_ExchangeServiceServicer_to_server, ExchangeServicer(database, commands, Configurations())),
             (add_ProgramServiceServicer_to_server, ProgramServicer(database, commands)),
             (add_ControlServiceServicer_to_server, ControlServicer(database)),
         ],

@@ -26,10 +26,11 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from concord.options.v1 import method_options_pb2 as concord_dot_options_dot_v1_dot_method__options__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(concord/loyalty/v1/program_service.proto\x12\x12\x63oncord.loyalty.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\'concord/options/v1/method_options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x02\n\x07Program\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12K\n\x0binstitution\x18\x02 \x01(\tB6\xe2\x41\x01\x02\xbaH/r-2+^institutions/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12$\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12?\n\x0c\x65rasure_rule\x18\x06 \x01(\x0e\x32\x1f.concord.loyalty.v1.ErasureRuleB\x08\xbaH\x05\x82\x01\x02\x10\x01\"\xef\x03\n\x0f\x45\x61rnRuleVersion\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\rcurrency_code\x18\x02 \x01(\tB\x15\xe2\x41\x01\x02\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12\x33\n\ncategories\x18\x03 \x03(\tB\x1f\xbaH\x1c\x92\x01\x19\x10\x32\"\x15r\x13\x32\x11^[a-z0-9-]{1,40}$\x12\x44\n\tdirection\x18\x04 \x01(\x0e\x32!.concord.loyalty.v1.EarnDirectionB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x30\n\x16\x61mount_minor_units_min\x18\x05 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x00\x12\'\n\x10points_numerator\x18\x06 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x01\x12)\n\x12points_denominator\x18\x07 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x01\x12\"\n\npoints_max\x18\x08 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x01\x12>\n\x0e\x65\x66\x66\x65\x63tive_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xaf\x01\n\x14\x43reateProgramRequest\x12=\n\nprogram_id\x18\x01 \x01(\tB)\xe2\x41\x01\x02\xbaH\"r 2\x1e^[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x38\n\x07program\x18\x02 \x01(\x0b\x32\x1b.concord.loyalty.v1.ProgramB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"Q\n\x11GetProgramRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xbaH+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$\"O\n\x13ListProgramsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"^\n\x14ListProgramsResponse\x12-\n\x08programs\x18\x01 \x03(\x0b\x32\x1b.concord.loyalty.v1.Program\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf1\x01\n\x1c\x43reateEarnRuleVersionRequest\x12\x65\n\x06parent\x18\x01 \x01(\tBU\xbaHRrP2N^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]/earnRules/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12J\n\x11\x65\x61rn_rule_version\x18\x02 \x01(\x0b\x32#.concord.loyalty.v1.EarnRuleVersionB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xc2\x01\n\x1bListEarnRuleVersionsRequest\x12i\n\x06parent\x18\x01 \x01(\tBY\xbaHVrT2R^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]/earnRules/([a-z][a-z0-9-]{1,38}[a-z0-9]|-)$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"x\n\x1cListEarnRuleVersionsResponse\x12?\n\x12\x65\x61rn_rule_versions\x18\x01 \x03(\x0b\x32#.concord.loyalty.v1.EarnRuleVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*[\n\x0b\x45rasureRule\x12\x1c\n\x18\x45RASURE_RULE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45RASURE_RULE_EXPIRE\x10\x01\x12\x15\n\x11\x45RASURE_RULE_KEEP\x10\x02*f\n\rEarnDirection\x12\x1e\n\x1a\x45\x41RN_DIRECTION_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45\x41RN_DIRECTION_SPENT\x10\x01\x12\x1b\n\x17\x45\x41RN_DIRECTION_RECEIVED\x10\x02\x32\xd7\x06\n\x0eProgramService\x12\x8d\x01\n\rCreateProgram\x12(.concord.loyalty.v1.CreateProgramRequest\x1a\x1b.concord.loyalty.v1.Program\"5\x8a\xb5\x18\x14\n\x0cpoints.admin\x12\x02\x03\x05\x18\x02\x82\xd3\xe4\x93\x02\x17\"\x0c/v1/programs:\x07program\x12\x87\x01\n\nGetProgram\x12%.concord.loyalty.v1.GetProgramRequest\x1a\x1b.concord.loyalty.v1.Program\"5\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=programs/*}\x12\x8f\x01\n\x0cListPrograms\x12\'.concord.loyalty.v1.ListProgramsRequest\x1a(.concord.loyalty.v1.ListProgramsResponse\",\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/programs\x12\xcf\x01\n\x15\x43reateEarnRuleVersion\x12\x30.concord.loyalty.v1.CreateEarnRuleVersionRequest\x1a#.concord.loyalty.v1.EarnRuleVersion\"_\x8a\xb5\x18\x14\n\x0cpoints.admin\x12\x02\x03\x05\x18\x02\x82\xd3\xe4\x93\x02\x41\",/v1/{parent=programs/*/earnRules/*}/versions:\x11\x65\x61rn_rule_version\x12\xc6\x01\n\x14ListEarnRuleVersions\x12/.concord.loyalty.v1.ListEarnRuleVersionsRequest\x1a\x30.concord.loyalty.v1.ListEarnRuleVersionsResponse\"K\x8a\xb5\x18\x13\n\x0bpoints.read\x12\x02\x03\x05\x18\x02\x82\xd3\xe4\x93\x02.\x12,/v1/{parent=programs/*/earnRules/*}/versionsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(concord/loyalty/v1/program_service.proto\x12\x12\x63oncord.loyalty.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\'concord/options/v1/method_options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x04\n\x07Program\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12K\n\x0binstitution\x18\x02 \x01(\tB6\xe2\x41\x01\x02\xbaH/r-2+^institutions/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12$\n\x0c\x64isplay_name\x18\x03 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12?\n\x0c\x65rasure_rule\x18\x06 \x01(\x0e\x32\x1f.concord.loyalty.v1.ErasureRuleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\x08\x64\x65\x63imals\x18\x07 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x06(\x00\x12\"\n\x11unit_display_name\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18(\x12\x1a\n\ttime_zone\x18\t \x01(\tB\x07\xbaH\x04r\x02\x18@\x12 \n\x0cpending_days\x18\n \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc2\x1c(\x00\x12\x37\n\x0fliability_value\x18\x0b \x01(\x0b\x32\x1e.concord.loyalty.v1.PointValue\x12\x19\n\x11transfers_allowed\x18\x0c \x01(\x08\x12%\n\x11refund_grace_days\x18\r \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc2\x1c(\x00\x12\x0f\n\x07sandbox\x18\x0e \x01(\x08\x12\x44\n\rexpiry_policy\x18\x0f \x01(\x0b\x32\'.concord.loyalty.v1.ExpiryPolicyVersionB\x04\xe2\x41\x01\x03\"\x88\x01\n\nPointValue\x12$\n\tnumerator\x18\x01 \x01(\x03\x42\x11\xe2\x41\x01\x02\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x01\x12&\n\x0b\x64\x65nominator\x18\x02 \x01(\x03\x42\x11\xe2\x41\x01\x02\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x01\x12,\n\rcurrency_code\x18\x03 \x01(\tB\x15\xe2\x41\x01\x02\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\"\xe3\x02\n\x13\x45xpiryPolicyVersion\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12<\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.concord.loyalty.v1.ExpiryKindB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1f\n\x06months\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xb0\t(\x00H\x00\x88\x01\x01\x12\x1e\n\x04\x64\x61ys\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x01H\x01\x88\x01\x01\x12:\n\nfixed_date\x18\x05 \x01(\tB&\xbaH#r!2\x1f^([0-9]{4}-[0-9]{2}-[0-9]{2})?$\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x42\t\n\x07_monthsB\x07\n\x05_days\"\xef\x03\n\x0f\x45\x61rnRuleVersion\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\rcurrency_code\x18\x02 \x01(\tB\x15\xe2\x41\x01\x02\xbaH\x0er\x0c\x32\n^[A-Z]{3}$\x12\x33\n\ncategories\x18\x03 \x03(\tB\x1f\xbaH\x1c\x92\x01\x19\x10\x32\"\x15r\x13\x32\x11^[a-z0-9-]{1,40}$\x12\x44\n\tdirection\x18\x04 \x01(\x0e\x32!.concord.loyalty.v1.EarnDirectionB\x0e\xe2\x41\x01\x02\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x30\n\x16\x61mount_minor_units_min\x18\x05 \x01(\x03\x42\x10\xbaH\r\"\x0b\x18\x80\x80\x9a\xa6\xea\xaf\xe3\x01(\x00\x12\'\n\x10points_numerator\x18\x06 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x01\x12)\n\x12points_denominator\x18\x07 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x01\x12\"\n\npoints_max\x18\x08 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x01\x12>\n\x0e\x65\x66\x66\x65\x63tive_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xaf\x01\n\x14\x43reateProgramRequest\x12=\n\nprogram_id\x18\x01 \x01(\tB)\xe2\x41\x01\x02\xbaH\"r 2\x1e^[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x38\n\x07program\x18\x02 \x01(\x0b\x32\x1b.concord.loyalty.v1.ProgramB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xb4\x01\n\x14UpdateProgramRequest\x12\x34\n\x07program\x18\x01 \x01(\x0b\x32\x1b.concord.loyalty.v1.ProgramB\x06\xbaH\x03\xc8\x01\x01\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\x04\x65tag\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1e\n\nrequest_id\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xd6\x01\n CreateExpiryPolicyVersionRequest\x12>\n\x06parent\x18\x01 \x01(\tB.\xbaH+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12R\n\x15\x65xpiry_policy_version\x18\x02 \x01(\x0b\x32\'.concord.loyalty.v1.ExpiryPolicyVersionB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\x9b\x01\n\x1fListExpiryPolicyVersionsRequest\x12>\n\x06parent\x18\x01 \x01(\tB.\xbaH+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"\x84\x01\n ListExpiryPolicyVersionsResponse\x12G\n\x16\x65xpiry_policy_versions\x18\x01 \x03(\x0b\x32\'.concord.loyalty.v1.ExpiryPolicyVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x11GetProgramRequest\x12<\n\x04name\x18\x01 \x01(\tB.\xbaH+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$\"O\n\x13ListProgramsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"^\n\x14ListProgramsResponse\x12-\n\x08programs\x18\x01 \x03(\x0b\x32\x1b.concord.loyalty.v1.Program\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xf1\x01\n\x1c\x43reateEarnRuleVersionRequest\x12\x65\n\x06parent\x18\x01 \x01(\tBU\xbaHRrP2N^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]/earnRules/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12J\n\x11\x65\x61rn_rule_version\x18\x02 \x01(\x0b\x32#.concord.loyalty.v1.EarnRuleVersionB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xc2\x01\n\x1bListEarnRuleVersionsRequest\x12i\n\x06parent\x18\x01 \x01(\tBY\xbaHVrT2R^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]/earnRules/([a-z][a-z0-9-]{1,38}[a-z0-9]|-)$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"x\n\x1cListEarnRuleVersionsResponse\x12?\n\x12\x65\x61rn_rule_versions\x18\x01 \x03(\x0b\x32#.concord.loyalty.v1.EarnRuleVersion\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\x8a\x01\n\nExpiryKind\x12\x1b\n\x17\x45XPIRY_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45XPIRY_KIND_NEVER\x10\x01\x12\x16\n\x12\x45XPIRY_KIND_MONTHS\x10\x02\x12\x14\n\x10\x45XPIRY_KIND_DAYS\x10\x03\x12\x1a\n\x16\x45XPIRY_KIND_FIXED_DATE\x10\x04*[\n\x0b\x45rasureRule\x12\x1c\n\x18\x45RASURE_RULE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45RASURE_RULE_EXPIRE\x10\x01\x12\x15\n\x11\x45RASURE_RULE_KEEP\x10\x02*f\n\rEarnDirection\x12\x1e\n\x1a\x45\x41RN_DIRECTION_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45\x41RN_DIRECTION_SPENT\x10\x01\x12\x1b\n\x17\x45\x41RN_DIRECTION_RECEIVED\x10\x02\x32\xb0\x0b\n\x0eProgramService\x12\x8d\x01\n\rCreateProgram\x12(.concord.loyalty.v1.CreateProgramRequest\x1a\x1b.concord.loyalty.v1.Program\"5\x8a\xb5\x18\x14\n\x0cpoints.admin\x12\x02\x03\x05\x18\x02\x82\xd3\xe4\x93\x02\x17\"\x0c/v1/programs:\x07program\x12\x87\x01\n\nGetProgram\x12%.concord.loyalty.v1.GetProgramRequest\x1a\x1b.concord.loyalty.v1.Program\"5\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=programs/*}\x12\x8f\x01\n\x0cListPrograms\x12\'.concord.loyalty.v1.ListProgramsRequest\x1a(.concord.loyalty.v1.ListProgramsResponse\",\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x01\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/programs\x12\x9e\x01\n\rUpdateProgram\x12(.concord.loyalty.v1.UpdateProgramRequest\x1a\x1b.concord.loyalty.v1.Program\"F\x8a\xb5\x18\x14\n\x0cpoints.admin\x12\x02\x03\x05\x18\x02\x82\xd3\xe4\x93\x02(2\x1d/v1/{program.name=programs/*}:\x07program\x12\xdf\x01\n\x19\x43reateExpiryPolicyVersion\x12\x34.concord.loyalty.v1.CreateExpiryPolicyVersionRequest\x1a\'.concord.loyalty.v1.ExpiryPolicyVersion\"c\x8a\xb5\x18\x14\n\x0cpoints.admin\x12\x02\x03\x05\x18\x02\x82\xd3\xe4\x93\x02\x45\",/v1/{parent=programs/*}/expiryPolicyVersions:\x15\x65xpiry_policy_version\x12\xd3\x01\n\x18ListExpiryPolicyVersions\x12\x33.concord.loyalty.v1.ListExpiryPolicyVersionsRequest\x1a\x34.concord.loyalty.v1.ListExpiryPolicyVersionsResponse\"L\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x01\x82\xd3\xe4\x93\x02.\x12,/v1/{parent=programs/*}/expiryPolicyVersions\x12\xcf\x01\n\x15\x43reateEarnRuleVersion\x12\x30.concord.loyalty.v1.CreateEarnRuleVersionRequest\x1a#.concord.loyalty.v1.EarnRuleVersion\"_\x8a\xb5\x18\x14\n\x0cpoints.admin\x12\x02\x03\x05\x18\x02\x82\xd3\xe4\x93\x02\x41\",/v1/{parent=programs/*/earnRules/*}/versions:\x11\x65\x61rn_rule_version\x12\xc6\x01\n\x14ListEarnRuleVersions\x12/.concord.loyalty.v1.ListEarnRuleVersionsRequest\x1a\x30.concord.loyalty.v1.ListEarnRuleVersionsResponse\"K\x8a\xb5\x18\x13\n\x0bpoints.read\x12\x02\x03\x05\x18\x02\x82\xd3\xe4\x93\x02.\x12,/v1/{parent=programs/*/earnRules/*}/versionsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,6 +49,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROGRAM'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_PROGRAM'].fields_by_name['erasure_rule']._loaded_options = None
   _globals['_PROGRAM'].fields_by_name['erasure_rule']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_PROGRAM'].fields_by_name['decimals']._loaded_options = None
+  _globals['_PROGRAM'].fields_by_name['decimals']._serialized_options = b'\272H\006\032\004\030\006(\000'
+  _globals['_PROGRAM'].fields_by_name['unit_display_name']._loaded_options = None
+  _globals['_PROGRAM'].fields_by_name['unit_display_name']._serialized_options = b'\272H\004r\002\030('
+  _globals['_PROGRAM'].fields_by_name['time_zone']._loaded_options = None
+  _globals['_PROGRAM'].fields_by_name['time_zone']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_PROGRAM'].fields_by_name['pending_days']._loaded_options = None
+  _globals['_PROGRAM'].fields_by_name['pending_days']._serialized_options = b'\272H\007\032\005\030\302\034(\000'
+  _globals['_PROGRAM'].fields_by_name['refund_grace_days']._loaded_options = None
+  _globals['_PROGRAM'].fields_by_name['refund_grace_days']._serialized_options = b'\272H\007\032\005\030\302\034(\000'
+  _globals['_PROGRAM'].fields_by_name['expiry_policy']._loaded_options = None
+  _globals['_PROGRAM'].fields_by_name['expiry_policy']._serialized_options = b'\342A\001\003'
+  _globals['_POINTVALUE'].fields_by_name['numerator']._loaded_options = None
+  _globals['_POINTVALUE'].fields_by_name['numerator']._serialized_options = b'\342A\001\002\272H\n\"\010\030\200\224\353\334\003(\001'
+  _globals['_POINTVALUE'].fields_by_name['denominator']._loaded_options = None
+  _globals['_POINTVALUE'].fields_by_name['denominator']._serialized_options = b'\342A\001\002\272H\n\"\010\030\200\224\353\334\003(\001'
+  _globals['_POINTVALUE'].fields_by_name['currency_code']._loaded_options = None
+  _globals['_POINTVALUE'].fields_by_name['currency_code']._serialized_options = b'\342A\001\002\272H\016r\0142\n^[A-Z]{3}$'
+  _globals['_EXPIRYPOLICYVERSION'].fields_by_name['name']._loaded_options = None
+  _globals['_EXPIRYPOLICYVERSION'].fields_by_name['name']._serialized_options = b'\342A\001\003'
+  _globals['_EXPIRYPOLICYVERSION'].fields_by_name['kind']._loaded_options = None
+  _globals['_EXPIRYPOLICYVERSION'].fields_by_name['kind']._serialized_options = b'\342A\001\002\272H\007\202\001\004\020\001 \000'
+  _globals['_EXPIRYPOLICYVERSION'].fields_by_name['months']._loaded_options = None
+  _globals['_EXPIRYPOLICYVERSION'].fields_by_name['months']._serialized_options = b'\272H\007\032\005\030\260\t(\000'
+  _globals['_EXPIRYPOLICYVERSION'].fields_by_name['days']._loaded_options = None
+  _globals['_EXPIRYPOLICYVERSION'].fields_by_name['days']._serialized_options = b'\272H\010\032\006\030\224\235\002(\001'
+  _globals['_EXPIRYPOLICYVERSION'].fields_by_name['fixed_date']._loaded_options = None
+  _globals['_EXPIRYPOLICYVERSION'].fields_by_name['fixed_date']._serialized_options = b'\272H#r!2\037^([0-9]{4}-[0-9]{2}-[0-9]{2})?$'
+  _globals['_EXPIRYPOLICYVERSION'].fields_by_name['create_time']._loaded_options = None
+  _globals['_EXPIRYPOLICYVERSION'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_EARNRULEVERSION'].fields_by_name['name']._loaded_options = None
   _globals['_EARNRULEVERSION'].fields_by_name['name']._serialized_options = b'\342A\001\003'
   _globals['_EARNRULEVERSION'].fields_by_name['currency_code']._loaded_options = None
@@ -74,6 +105,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEPROGRAMREQUEST'].fields_by_name['program']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_CREATEPROGRAMREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATEPROGRAMREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_UPDATEPROGRAMREQUEST'].fields_by_name['program']._loaded_options = None
+  _globals['_UPDATEPROGRAMREQUEST'].fields_by_name['program']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_UPDATEPROGRAMREQUEST'].fields_by_name['etag']._loaded_options = None
+  _globals['_UPDATEPROGRAMREQUEST'].fields_by_name['etag']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_UPDATEPROGRAMREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATEPROGRAMREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_CREATEEXPIRYPOLICYVERSIONREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_CREATEEXPIRYPOLICYVERSIONREQUEST'].fields_by_name['parent']._serialized_options = b'\272H+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$'
+  _globals['_CREATEEXPIRYPOLICYVERSIONREQUEST'].fields_by_name['expiry_policy_version']._loaded_options = None
+  _globals['_CREATEEXPIRYPOLICYVERSIONREQUEST'].fields_by_name['expiry_policy_version']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
+  _globals['_CREATEEXPIRYPOLICYVERSIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATEEXPIRYPOLICYVERSIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_LISTEXPIRYPOLICYVERSIONSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTEXPIRYPOLICYVERSIONSREQUEST'].fields_by_name['parent']._serialized_options = b'\272H+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$'
+  _globals['_LISTEXPIRYPOLICYVERSIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTEXPIRYPOLICYVERSIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTEXPIRYPOLICYVERSIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTEXPIRYPOLICYVERSIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
   _globals['_GETPROGRAMREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETPROGRAMREQUEST'].fields_by_name['name']._serialized_options = b'\272H+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$'
   _globals['_LISTPROGRAMSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -98,32 +147,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROGRAMSERVICE'].methods_by_name['GetProgram']._serialized_options = b'\212\265\030\024\n\013points.read\022\003\001\003\005\030\001\202\323\344\223\002\027\022\025/v1/{name=programs/*}'
   _globals['_PROGRAMSERVICE'].methods_by_name['ListPrograms']._loaded_options = None
   _globals['_PROGRAMSERVICE'].methods_by_name['ListPrograms']._serialized_options = b'\212\265\030\024\n\013points.read\022\003\001\003\005\030\001\202\323\344\223\002\016\022\014/v1/programs'
+  _globals['_PROGRAMSERVICE'].methods_by_name['UpdateProgram']._loaded_options = None
+  _globals['_PROGRAMSERVICE'].methods_by_name['UpdateProgram']._serialized_options = b'\212\265\030\024\n\014points.admin\022\002\003\005\030\002\202\323\344\223\002(2\035/v1/{program.name=programs/*}:\007program'
+  _globals['_PROGRAMSERVICE'].methods_by_name['CreateExpiryPolicyVersion']._loaded_options = None
+  _globals['_PROGRAMSERVICE'].methods_by_name['CreateExpiryPolicyVersion']._serialized_options = b'\212\265\030\024\n\014points.admin\022\002\003\005\030\002\202\323\344\223\002E\",/v1/{parent=programs/*}/expiryPolicyVersions:\025expiry_policy_version'
+  _globals['_PROGRAMSERVICE'].methods_by_name['ListExpiryPolicyVersions']._loaded_options = None
+  _globals['_PROGRAMSERVICE'].methods_by_name['ListExpiryPolicyVersions']._serialized_options = b'\212\265\030\024\n\013points.read\022\003\001\003\005\030\001\202\323\344\223\002.\022,/v1/{parent=programs/*}/expiryPolicyVersions'
   _globals['_PROGRAMSERVICE'].methods_by_name['CreateEarnRuleVersion']._loaded_options = None
   _globals['_PROGRAMSERVICE'].methods_by_name['CreateEarnRuleVersion']._serialized_options = b'\212\265\030\024\n\014points.admin\022\002\003\005\030\002\202\323\344\223\002A\",/v1/{parent=programs/*/earnRules/*}/versions:\021earn_rule_version'
   _globals['_PROGRAMSERVICE'].methods_by_name['ListEarnRuleVersions']._loaded_options = None
   _globals['_PROGRAMSERVICE'].methods_by_name['ListEarnRuleVersions']._serialized_options = b'\212\265\030\023\n\013points.read\022\002\003\005\030\002\202\323\344\223\002.\022,/v1/{parent=programs/*/earnRules/*}/versions'
-  _globals['_ERASURERULE']._serialized_start=2016
-  _globals['_ERASURERULE']._serialized_end=2107
-  _globals['_EARNDIRECTION']._serialized_start=2109
-  _globals['_EARNDIRECTION']._serialized_end=2211
-  _globals['_PROGRAM']._serialized_start=231
-  _globals['_PROGRAM']._serialized_end=515
-  _globals['_EARNRULEVERSION']._serialized_start=518
-  _globals['_EARNRULEVERSION']._serialized_end=1013
-  _globals['_CREATEPROGRAMREQUEST']._serialized_start=1016
-  _globals['_CREATEPROGRAMREQUEST']._serialized_end=1191
-  _globals['_GETPROGRAMREQUEST']._serialized_start=1193
-  _globals['_GETPROGRAMREQUEST']._serialized_end=1274
-  _globals['_LISTPROGRAMSREQUEST']._serialized_start=1276
-  _globals['_LISTPROGRAMSREQUEST']._serialized_end=1355
-  _globals['_LISTPROGRAMSRESPONSE']._serialized_start=1357
-  _globals['_LISTPROGRAMSRESPONSE']._serialized_end=1451
-  _globals['_CREATEEARNRULEVERSIONREQUEST']._serialized_start=1454
-  _globals['_CREATEEARNRULEVERSIONREQUEST']._serialized_end=1695
-  _globals['_LISTEARNRULEVERSIONSREQUEST']._serialized_start=1698
-  _globals['_LISTEARNRULEVERSIONSREQUEST']._serialized_end=1892
-  _globals['_LISTEARNRULEVERSIONSRESPONSE']._serialized_start=1894
-  _globals['_LISTEARNRULEVERSIONSRESPONSE']._serialized_end=2014
-  _globals['_PROGRAMSERVICE']._serialized_start=2214
-  _globals['_PROGRAMSERVICE']._serialized_end=3069
+  _globals['_EXPIRYKIND']._serialized_start=3578
+  _globals['_EXPIRYKIND']._serialized_end=3716
+  _globals['_ERASURERULE']._serialized_start=3718
+  _globals['_ERASURERULE']._serialized_end=3809
+  _globals['_EARNDIRECTION']._serialized_start=3811
+  _globals['_EARNDIRECTION']._serialized_end=3913
+  _globals['_PROGRAM']._serialized_start=265
+  _globals['_PROGRAM']._serialized_end=886
+  _globals['_POINTVALUE']._serialized_start=889
+  _globals['_POINTVALUE']._serialized_end=1025
+  _globals['_EXPIRYPOLICYVERSION']._serialized_start=1028
+  _globals['_EXPIRYPOLICYVERSION']._serialized_end=1383
+  _globals['_EARNRULEVERSION']._serialized_start=1386
+  _globals['_EARNRULEVERSION']._serialized_end=1881
+  _globals['_CREATEPROGRAMREQUEST']._serialized_start=1884
+  _globals['_CREATEPROGRAMREQUEST']._serialized_end=2059
+  _globals['_UPDATEPROGRAMREQUEST']._serialized_start=2062
+  _globals['_UPDATEPROGRAMREQUEST']._serialized_end=2242
+  _globals['_CREATEEXPIRYPOLICYVERSIONREQUEST']._serialized_start=2245
+  _globals['_CREATEEXPIRYPOLICYVERSIONREQUEST']._serialized_end=2459
+  _globals['_LISTEXPIRYPOLICYVERSIONSREQUEST']._serialized_start=2462
+  _globals['_LISTEXPIRYPOLICYVERSIONSREQUEST']._serialized_end=2617
+  _globals['_LISTEXPIRYPOLICYVERSIONSRESPONSE']._serialized_start=2620
+  _globals['_LISTEXPIRYPOLICYVERSIONSRESPONSE']._serialized_end=2752
+  _globals['_GETPROGRAMREQUEST']._serialized_start=2754
+  _globals['_GETPROGRAMREQUEST']._serialized_end=2835
+  _globals['_LISTPROGRAMSREQUEST']._serialized_start=2837
+  _globals['_LISTPROGRAMSREQUEST']._serialized_end=2916
+  _globals['_LISTPROGRAMSRESPONSE']._serialized_start=2918
+  _globals['_LISTPROGRAMSRESPONSE']._serialized_end=3012
+  _globals['_CREATEEARNRULEVERSIONREQUEST']._serialized_start=3015
+  _globals['_CREATEEARNRULEVERSIONREQUEST']._serialized_end=3256
+  _globals['_LISTEARNRULEVERSIONSREQUEST']._serialized_start=3259
+  _globals['_LISTEARNRULEVERSIONSREQUEST']._serialized_end=3453
+  _globals['_LISTEARNRULEVERSIONSRESPONSE']._serialized_start=3455
+  _globals['_LISTEARNRULEVERSIONSRESPONSE']._serialized_end=3575
+  _globals['_PROGRAMSERVICE']._serialized_start=3916
+  _globals['_PROGRAMSERVICE']._serialized_end=5372
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ Loyalty: programmes and their earn rules."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -19,6 +20,38 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ExpiryKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExpiryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExpiryKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPIRY_KIND_UNSPECIFIED: _ExpiryKind.ValueType  # 0
+    """Not stated."""
+    EXPIRY_KIND_NEVER: _ExpiryKind.ValueType  # 1
+    """Never."""
+    EXPIRY_KIND_MONTHS: _ExpiryKind.ValueType  # 2
+    """With the end of the month that lies `months` ahead."""
+    EXPIRY_KIND_DAYS: _ExpiryKind.ValueType  # 3
+    """With the end of the day that lies `days` ahead."""
+    EXPIRY_KIND_FIXED_DATE: _ExpiryKind.ValueType  # 4
+    """With the end of `fixed_date`, and after it with the next same day of a year."""
+
+class ExpiryKind(_ExpiryKind, metaclass=_ExpiryKindEnumTypeWrapper):
+    """How a lot's end follows from the day on which its points became active. Days end at midnight in the programme's zone."""
+
+EXPIRY_KIND_UNSPECIFIED: ExpiryKind.ValueType  # 0
+"""Not stated."""
+EXPIRY_KIND_NEVER: ExpiryKind.ValueType  # 1
+"""Never."""
+EXPIRY_KIND_MONTHS: ExpiryKind.ValueType  # 2
+"""With the end of the month that lies `months` ahead."""
+EXPIRY_KIND_DAYS: ExpiryKind.ValueType  # 3
+"""With the end of the day that lies `days` ahead."""
+EXPIRY_KIND_FIXED_DATE: ExpiryKind.ValueType  # 4
+"""With the end of `fixed_date`, and after it with the next same day of a year."""
+Global___ExpiryKind: _TypeAlias = ExpiryKind  # noqa: Y015
 
 class _ErasureRule:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -80,6 +113,15 @@ class Program(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ERASURE_RULE_FIELD_NUMBER: _builtins.int
+    DECIMALS_FIELD_NUMBER: _builtins.int
+    UNIT_DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    TIME_ZONE_FIELD_NUMBER: _builtins.int
+    PENDING_DAYS_FIELD_NUMBER: _builtins.int
+    LIABILITY_VALUE_FIELD_NUMBER: _builtins.int
+    TRANSFERS_ALLOWED_FIELD_NUMBER: _builtins.int
+    REFUND_GRACE_DAYS_FIELD_NUMBER: _builtins.int
+    SANDBOX_FIELD_NUMBER: _builtins.int
+    EXPIRY_POLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`programs/{program}`."""
     institution: _builtins.str
@@ -90,9 +132,31 @@ class Program(_message.Message):
     """Changes with every change of the programme."""
     erasure_rule: Global___ErasureRule.ValueType
     """What becomes of a member's points when the person is erased; not stated means expire."""
+    decimals: _builtins.int
+    """Places after the point when amounts are shown: 2 shows 150 as 1.50. For ever."""
+    unit_display_name: _builtins.str
+    """How people call its points, such as `miles`; not stated means `points`."""
+    time_zone: _builtins.str
+    """IANA time zone in which its days and months end; not stated means UTC. New lots only."""
+    pending_days: _builtins.int
+    """Days that earned points wait before they can be spent, where nothing else says otherwise."""
+    transfers_allowed: _builtins.bool
+    """Whether members may give points to other members."""
+    refund_grace_days: _builtins.int
+    """Days for which refunded points live that expired meanwhile; 0 gives them back to the issuer."""
+    sandbox: _builtins.bool
+    """Whether its points are worth nothing, for partners to try with. For ever."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was opened."""
+
+    @_builtins.property
+    def liability_value(self) -> Global___PointValue:
+        """What the issuer stands for with each point; shown to its own staff only. It also prices the issuer's own points in its own shop."""
+
+    @_builtins.property
+    def expiry_policy(self) -> Global___ExpiryPolicyVersion:
+        """The expiry policy for lots that are issued now; absent means that points never expire."""
 
     def __init__(
         self,
@@ -103,14 +167,110 @@ class Program(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         erasure_rule: Global___ErasureRule.ValueType = ...,
+        decimals: _builtins.int = ...,
+        unit_display_name: _builtins.str = ...,
+        time_zone: _builtins.str = ...,
+        pending_days: _builtins.int = ...,
+        liability_value: Global___PointValue | None = ...,
+        transfers_allowed: _builtins.bool = ...,
+        refund_grace_days: _builtins.int = ...,
+        sandbox: _builtins.bool = ...,
+        expiry_policy: Global___ExpiryPolicyVersion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expiry_policy", b"expiry_policy", "liability_value", b"liability_value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "erasure_rule", b"erasure_rule", "etag", b"etag", "institution", b"institution", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decimals", b"decimals", "display_name", b"display_name", "erasure_rule", b"erasure_rule", "etag", b"etag", "expiry_policy", b"expiry_policy", "institution", b"institution", "liability_value", b"liability_value", "name", b"name", "pending_days", b"pending_days", "refund_grace_days", b"refund_grace_days", "sandbox", b"sandbox", "time_zone", b"time_zone", "transfers_allowed", b"transfers_allowed", "unit_display_name", b"unit_display_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Program: _TypeAlias = Program  # noqa: Y015
+
+@_typing.final
+class PointValue(_message.Message):
+    """An exact price of points."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMERATOR_FIELD_NUMBER: _builtins.int
+    DENOMINATOR_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    numerator: _builtins.int
+    """Minor units for denominator points."""
+    denominator: _builtins.int
+    """Points."""
+    currency_code: _builtins.str
+    """ISO 4217."""
+    def __init__(
+        self,
+        *,
+        numerator: _builtins.int = ...,
+        denominator: _builtins.int = ...,
+        currency_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "denominator", b"denominator", "numerator", b"numerator"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PointValue: _TypeAlias = PointValue  # noqa: Y015
+
+@_typing.final
+class ExpiryPolicyVersion(_message.Message):
+    """One version of when points expire."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    MONTHS_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    FIXED_DATE_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`programs/{program}/expiryPolicyVersions/{version}`."""
+    kind: Global___ExpiryKind.ValueType
+    """How a lot's end follows from the day on which its points became active."""
+    months: _builtins.int
+    """With EXPIRY_KIND_MONTHS: 12 for the end of the same month next year, 0 for the end of the month."""
+    days: _builtins.int
+    """With EXPIRY_KIND_DAYS."""
+    fixed_date: _builtins.str
+    """With EXPIRY_KIND_FIXED_DATE: `YYYY-MM-DD`."""
+    @_builtins.property
+    def effective_time(self) -> _timestamp_pb2.Timestamp:
+        """For lots issued from then on; not before now, left out means now."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was written."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: Global___ExpiryKind.ValueType = ...,
+        months: _builtins.int | None = ...,
+        days: _builtins.int | None = ...,
+        fixed_date: _builtins.str = ...,
+        effective_time: _timestamp_pb2.Timestamp | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_days", b"_days", "_months", b"_months", "create_time", b"create_time", "days", b"days", "effective_time", b"effective_time", "months", b"months"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_days", b"_days", "_months", b"_months", "create_time", b"create_time", "days", b"days", "effective_time", b"effective_time", "fixed_date", b"fixed_date", "kind", b"kind", "months", b"months", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__days: _TypeAlias = _typing.Literal["days"]  # noqa: Y015
+    _WhichOneofArgType__days: _TypeAlias = _typing.Literal["_days", b"_days"]  # noqa: Y015
+    _WhichOneofReturnType__months: _TypeAlias = _typing.Literal["months"]  # noqa: Y015
+    _WhichOneofArgType__months: _TypeAlias = _typing.Literal["_months", b"_months"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__days) -> _WhichOneofReturnType__days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__months) -> _WhichOneofReturnType__months | None: ...
+
+Global___ExpiryPolicyVersion: _TypeAlias = ExpiryPolicyVersion  # noqa: Y015
 
 @_typing.final
 class EarnRuleVersion(_message.Message):
@@ -207,6 +367,136 @@ class CreateProgramRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateProgramRequest: _TypeAlias = CreateProgramRequest  # noqa: Y015
+
+@_typing.final
+class UpdateProgramRequest(_message.Message):
+    """Asks to change a programme."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    etag: _builtins.str
+    """The etag that was read; another one in force refuses the change."""
+    request_id: _builtins.str
+    """Makes a retry safe."""
+    @_builtins.property
+    def program(self) -> Global___Program:
+        """The new values; its name says which one is meant."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Which fields to take: display_name, erasure_rule, unit_display_name, time_zone, pending_days, liability_value, transfers_allowed,
+        refund_grace_days. Absent takes all that are set.
+        """
+
+    def __init__(
+        self,
+        *,
+        program: Global___Program | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["program", b"program", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "program", b"program", "request_id", b"request_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateProgramRequest: _TypeAlias = UpdateProgramRequest  # noqa: Y015
+
+@_typing.final
+class CreateExpiryPolicyVersionRequest(_message.Message):
+    """Asks to add a version of the expiry policy."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    EXPIRY_POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`programs/{program}`."""
+    request_id: _builtins.str
+    """Makes a retry safe."""
+    @_builtins.property
+    def expiry_policy_version(self) -> Global___ExpiryPolicyVersion:
+        """The version."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        expiry_policy_version: Global___ExpiryPolicyVersion | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expiry_policy_version", b"expiry_policy_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expiry_policy_version", b"expiry_policy_version", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateExpiryPolicyVersionRequest: _TypeAlias = CreateExpiryPolicyVersionRequest  # noqa: Y015
+
+@_typing.final
+class ListExpiryPolicyVersionsRequest(_message.Message):
+    """Asks for a page of versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`programs/{program}`."""
+    page_size: _builtins.int
+    """Rows wanted: 0 means 50, more than 200 means 200."""
+    page_token: _builtins.str
+    """The next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExpiryPolicyVersionsRequest: _TypeAlias = ListExpiryPolicyVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ListExpiryPolicyVersionsResponse(_message.Message):
+    """A page of versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPIRY_POLICY_VERSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    @_builtins.property
+    def expiry_policy_versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExpiryPolicyVersion]:
+        """The versions."""
+
+    def __init__(
+        self,
+        *,
+        expiry_policy_versions: _abc.Iterable[Global___ExpiryPolicyVersion] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expiry_policy_versions", b"expiry_policy_versions", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListExpiryPolicyVersionsResponse: _TypeAlias = ListExpiryPolicyVersionsResponse  # noqa: Y015
 
 @_typing.final
 class GetProgramRequest(_message.Message):

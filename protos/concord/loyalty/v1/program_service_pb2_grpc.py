@@ -50,6 +50,21 @@ class ProgramServiceStub:
                 request_serializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.ListProgramsRequest.SerializeToString,
                 response_deserializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.ListProgramsResponse.FromString,
                 _registered_method=True)
+        self.UpdateProgram = channel.unary_unary(
+                '/concord.loyalty.v1.ProgramService/UpdateProgram',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.UpdateProgramRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.Program.FromString,
+                _registered_method=True)
+        self.CreateExpiryPolicyVersion = channel.unary_unary(
+                '/concord.loyalty.v1.ProgramService/CreateExpiryPolicyVersion',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.CreateExpiryPolicyVersionRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.ExpiryPolicyVersion.FromString,
+                _registered_method=True)
+        self.ListExpiryPolicyVersions = channel.unary_unary(
+                '/concord.loyalty.v1.ProgramService/ListExpiryPolicyVersions',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.ListExpiryPolicyVersionsRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.ListExpiryPolicyVersionsResponse.FromString,
+                _registered_method=True)
         self.CreateEarnRuleVersion = channel.unary_unary(
                 '/concord.loyalty.v1.ProgramService/CreateEarnRuleVersion',
                 request_serializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.CreateEarnRuleVersionRequest.SerializeToString,
@@ -87,6 +102,28 @@ class ProgramServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateProgram(self, request, context):
+        """Changes a programme. What is promised to members in their lots stays as it was issued.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateExpiryPolicyVersion(self, request, context):
+        """Adds a version of the programme's expiry policy. It holds for lots that are issued from effective_time on; lots that are there
+        keep theirs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListExpiryPolicyVersions(self, request, context):
+        """Lists the versions of a programme's expiry policy, newest first. They are known to every member of the alliance.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateEarnRuleVersion(self, request, context):
         """Adds an earn rule to a programme. A rule with the id of an older one becomes its next version and replaces it from
         effective_time on; activities that happened before keep the older one.
@@ -119,6 +156,21 @@ def add_ProgramServiceServicer_to_server(servicer, server):
                     servicer.ListPrograms,
                     request_deserializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.ListProgramsRequest.FromString,
                     response_serializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.ListProgramsResponse.SerializeToString,
+            ),
+            'UpdateProgram': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateProgram,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.UpdateProgramRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.Program.SerializeToString,
+            ),
+            'CreateExpiryPolicyVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateExpiryPolicyVersion,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.CreateExpiryPolicyVersionRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.ExpiryPolicyVersion.SerializeToString,
+            ),
+            'ListExpiryPolicyVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListExpiryPolicyVersions,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.ListExpiryPolicyVersionsRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_program__service__pb2.ListExpiryPolicyVersionsResponse.SerializeToString,
             ),
             'CreateEarnRuleVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateEarnRuleVersion,
@@ -213,6 +265,87 @@ class ProgramService:
             '/concord.loyalty.v1.ProgramService/ListPrograms',
             concord_dot_loyalty_dot_v1_dot_program__service__pb2.ListProgramsRequest.SerializeToString,
             concord_dot_loyalty_dot_v1_dot_program__service__pb2.ListProgramsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateProgram(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.ProgramService/UpdateProgram',
+            concord_dot_loyalty_dot_v1_dot_program__service__pb2.UpdateProgramRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_program__service__pb2.Program.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateExpiryPolicyVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.ProgramService/CreateExpiryPolicyVersion',
+            concord_dot_loyalty_dot_v1_dot_program__service__pb2.CreateExpiryPolicyVersionRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_program__service__pb2.ExpiryPolicyVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListExpiryPolicyVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.ProgramService/ListExpiryPolicyVersions',
+            concord_dot_loyalty_dot_v1_dot_program__service__pb2.ListExpiryPolicyVersionsRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_program__service__pb2.ListExpiryPolicyVersionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

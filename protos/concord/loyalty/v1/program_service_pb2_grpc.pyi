@@ -39,6 +39,14 @@ class ProgramServiceStub:
     """Reads one programme. Programmes are known to every member of the alliance."""
     ListPrograms: _grpc.UnaryUnaryMultiCallable[_program_service_pb2.ListProgramsRequest, _program_service_pb2.ListProgramsResponse]
     """Lists the programmes of the alliance, by id."""
+    UpdateProgram: _grpc.UnaryUnaryMultiCallable[_program_service_pb2.UpdateProgramRequest, _program_service_pb2.Program]
+    """Changes a programme. What is promised to members in their lots stays as it was issued."""
+    CreateExpiryPolicyVersion: _grpc.UnaryUnaryMultiCallable[_program_service_pb2.CreateExpiryPolicyVersionRequest, _program_service_pb2.ExpiryPolicyVersion]
+    """Adds a version of the programme's expiry policy. It holds for lots that are issued from effective_time on; lots that are there
+    keep theirs.
+    """
+    ListExpiryPolicyVersions: _grpc.UnaryUnaryMultiCallable[_program_service_pb2.ListExpiryPolicyVersionsRequest, _program_service_pb2.ListExpiryPolicyVersionsResponse]
+    """Lists the versions of a programme's expiry policy, newest first. They are known to every member of the alliance."""
     CreateEarnRuleVersion: _grpc.UnaryUnaryMultiCallable[_program_service_pb2.CreateEarnRuleVersionRequest, _program_service_pb2.EarnRuleVersion]
     """Adds an earn rule to a programme. A rule with the id of an older one becomes its next version and replaces it from
     effective_time on; activities that happened before keep the older one.
@@ -57,6 +65,14 @@ class ProgramServiceAsyncStub(ProgramServiceStub):
     """Reads one programme. Programmes are known to every member of the alliance."""
     ListPrograms: _aio.UnaryUnaryMultiCallable[_program_service_pb2.ListProgramsRequest, _program_service_pb2.ListProgramsResponse]  # type: ignore[assignment]
     """Lists the programmes of the alliance, by id."""
+    UpdateProgram: _aio.UnaryUnaryMultiCallable[_program_service_pb2.UpdateProgramRequest, _program_service_pb2.Program]  # type: ignore[assignment]
+    """Changes a programme. What is promised to members in their lots stays as it was issued."""
+    CreateExpiryPolicyVersion: _aio.UnaryUnaryMultiCallable[_program_service_pb2.CreateExpiryPolicyVersionRequest, _program_service_pb2.ExpiryPolicyVersion]  # type: ignore[assignment]
+    """Adds a version of the programme's expiry policy. It holds for lots that are issued from effective_time on; lots that are there
+    keep theirs.
+    """
+    ListExpiryPolicyVersions: _aio.UnaryUnaryMultiCallable[_program_service_pb2.ListExpiryPolicyVersionsRequest, _program_service_pb2.ListExpiryPolicyVersionsResponse]  # type: ignore[assignment]
+    """Lists the versions of a programme's expiry policy, newest first. They are known to every member of the alliance."""
     CreateEarnRuleVersion: _aio.UnaryUnaryMultiCallable[_program_service_pb2.CreateEarnRuleVersionRequest, _program_service_pb2.EarnRuleVersion]  # type: ignore[assignment]
     """Adds an earn rule to a programme. A rule with the id of an older one becomes its next version and replaces it from
     effective_time on; activities that happened before keep the older one.
@@ -90,6 +106,32 @@ class ProgramServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_program_service_pb2.ListProgramsResponse, _abc.Awaitable[_program_service_pb2.ListProgramsResponse]]:
         """Lists the programmes of the alliance, by id."""
+
+    @_abc_1.abstractmethod
+    def UpdateProgram(
+        self,
+        request: _program_service_pb2.UpdateProgramRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_program_service_pb2.Program, _abc.Awaitable[_program_service_pb2.Program]]:
+        """Changes a programme. What is promised to members in their lots stays as it was issued."""
+
+    @_abc_1.abstractmethod
+    def CreateExpiryPolicyVersion(
+        self,
+        request: _program_service_pb2.CreateExpiryPolicyVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_program_service_pb2.ExpiryPolicyVersion, _abc.Awaitable[_program_service_pb2.ExpiryPolicyVersion]]:
+        """Adds a version of the programme's expiry policy. It holds for lots that are issued from effective_time on; lots that are there
+        keep theirs.
+        """
+
+    @_abc_1.abstractmethod
+    def ListExpiryPolicyVersions(
+        self,
+        request: _program_service_pb2.ListExpiryPolicyVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_program_service_pb2.ListExpiryPolicyVersionsResponse, _abc.Awaitable[_program_service_pb2.ListExpiryPolicyVersionsResponse]]:
+        """Lists the versions of a programme's expiry policy, newest first. They are known to every member of the alliance."""
 
     @_abc_1.abstractmethod
     def CreateEarnRuleVersion(

@@ -1,11 +1,13 @@
 """Quotes: which points of which programmes cover a price, at which rates. Pure and exact; moves nothing."""
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from fractions import Fraction
 
+from loyalty.domain.ledger.configuration import Basis, PlainConfiguration
 from loyalty.domain.rates import converted, points_needed
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -19,6 +21,15 @@ class Precedence(StrEnum):
     """The points that are worth most here, each; so the fewest are spent."""
     CHOICE = "CHOICE"
     """The programmes that the customer names, in that order, and no others."""
+
+
+class Excluded(StrEnum):
+    """Why a programme's points cannot pay."""
+
+    NO_AGREEMENT = "NO_AGREEMENT"
+    NO_RATE = "NO_RATE"
+    SANDBOX = "SANDBOX"
+    """Points to try with and real ones never pay for each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +50,29 @@ class Terms:
     numerator: int
     denominator: int
     rate_valid_from: datetime | None = None
-    agreement_id: str | None = None
+    agreement_id: uuid.UUID | None = None
     agreement_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What is to be paid at an institution: points of its programme `program_id`, or minor units of `currency_code`."""
+
+    institution_id: str
+    amount: int
+    program_id: str | None = None
+    currency_code: str | None = None
+    sandbox: bool = False
+    """Whether it is paid with points to try with."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnValue:
+    """What an institution takes its own points for: minor units for `denominator` points."""
+
+    numerator: int
+    denominator: int
+    currency_code: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +103,42 @@ class Plan:
 
     lines: tuple[Line, ...]
     rest: int
+
+
+def terms_of(
+    program_id: str, price: Price, own: Mapping[str, OwnValue], configuration: PlainConfiguration, at: datetime
+) -> Terms | Excluded:
+    """What a programme's points are worth for a price, or why they take no part.
+
+    Points of another institution need its agreement with the redeemer. A price in points is reached by the rate between the
+    programmes, a price in money by the price that the agreement states, or for the redeemer's own points by what it stands for.
+
+    Args:
+        own: of the redeemer's own programmes.
+    """
+    program = configuration.program(program_id)
+    if program is None or program.sandbox is not price.sandbox:
+        return Excluded.SANDBOX
+    agreement = None
+    if program.institution_id != price.institution_id:
+        agreement = configuration.agreement(program.institution_id, price.institution_id, Basis.AT_REDEMPTION, at)
+        if agreement is None:
+            return Excluded.NO_AGREEMENT
+    by = (agreement.agreement_id, agreement.version) if agreement else (None, None)
+    if price.program_id is None:
+        value = agreement or own.get(program_id)
+        if value is None or value.currency_code != price.currency_code:
+            return Excluded.NO_RATE
+        numerator, denominator = (
+            (value.numerator, value.denominator)
+            if isinstance(value, OwnValue)
+            else (value.price_numerator, value.price_denominator)
+        )
+        return Terms(program_id, numerator, denominator, None, *by)
+    if program_id == price.program_id:
+        return Terms(program_id, 1, 1)
+    rate = configuration.rate(program_id, price.program_id, at)
+    return Terms(program_id, rate.numerator, rate.denominator, rate.valid_from, *by) if rate else Excluded.NO_RATE
 
 
 def plan(

@@ -1,11 +1,13 @@
 """Rates between programmes: exact fractions, and no cycle of them may gain. Pure."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 from typing import TypeAlias
+
+from loyalty.domain.four_eyes import OPERATOR, Person, Refused, side_name
 
 TERM_MAX = 1_000_000_000
 """The largest numerator and denominator of a rate."""
@@ -63,6 +65,19 @@ def in_force(rates: Iterable[Rate], at: datetime) -> dict[Pair, Rate]:
         if rate.valid_from <= at and (rate.pair not in latest or latest[rate.pair].valid_from < rate.valid_from):
             latest[rate.pair] = rate
     return {pair: rate for pair, rate in latest.items() if rate.numerator}
+
+
+def require_second(drafted: Person, by: Person, issuers: Collection[str]) -> None:
+    """A rate is published by a second person; where two institutions stand for its programmes, by the other side.
+
+    Raises:
+        Refused: APPROVAL_BY_SAME_PERSON, APPROVAL_OF_BOTH_SIDES.
+    """
+    if by.subject == drafted.subject:
+        raise Refused("APPROVAL_BY_SAME_PERSON", "you drafted this rate; somebody else must publish it")
+    if by.side == drafted.side and (by.side == OPERATOR or len(set(issuers)) > 1):
+        rule = f"{side_name(by.side)} drafted it; somebody of the other side must publish it"
+        raise Refused("APPROVAL_OF_BOTH_SIDES", rule)
 
 
 def gain_of_publishing(published: Iterable[Rate], new: Rate) -> GainingCycle | None:
