@@ -20,11 +20,15 @@ from customer.domain.reviews import ReviewKind, content_key, pair_content, subje
 from customer.domain.vocabulary import LinkOrigin, MoveReason, ResolutionReason
 from customer.store import merges as merge_store
 from customer.store import rejections as rejection_store
+from customer.store import review_decisions as decision_store
 from customer.store import reviews as review_store
 from customer.store.merges import Merge, Relink
 from customer.store.record_writes import RacedError
 from customer.store.records import Member
 from customer.store.rejections import Pair, Rejection
+
+WITHDRAWN = "REJECTION_WITHDRAWN"
+"""Why a decision NOT_SAME stands no more when its rejection is withdrawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +211,17 @@ class Merging:
         if len(homes) != 1:
             raise FailedPrecondition("NOT_ONE_CUSTOMER", "the records that stayed belong to several customers by now")
         [home] = homes
+        paths = await merge_store.chains(self.unit.connection, [split_id])
+        end = paths[split_id][-1] if split_id in paths else split_id
+        if end == home:
+            return  # they were merged again by hand: nothing is left to move
+        if end != split_id:
+            raise FailedPrecondition(
+                "SPLIT_MERGED_ON",
+                f"customers/{split_id}, which the split made, was merged into customers/{end} since;"
+                f" unmerge customers/{split_id} first, then undo this decision",
+                metadata={"split_customer": f"customers/{split_id}", "winner": f"customers/{end}"},
+            )
         await self._load_live({home, split_id})
         moving = [member for member in self._members(split_id) if member.record_id in set(record_ids)]
         self._move(moving, home, ResolutionReason.STEWARD, MoveReason.RELINK)
@@ -316,7 +331,7 @@ class Merging:
 
 
 async def withdraw(unit: UnitOfWork, rejection_id: UUID) -> None:
-    """Takes a rejection back; a second time changes nothing.
+    """Takes a rejection back, and opens the questions again that it answered; a second time changes nothing.
 
     Raises:
         NotFound: there is none that the caller may know of.
@@ -325,8 +340,14 @@ async def withdraw(unit: UnitOfWork, rejection_id: UUID) -> None:
     rejection = await rejection_store.get(unit.connection, rejection_id, institution, lock=True)
     if rejection is None:
         raise NotFound("MATCH_REJECTION_NOT_FOUND", f"matchRejections/{rejection_id} does not exist, or is not yours")
-    if rejection.withdrawn_at is None:
-        await rejection_store.withdraw(unit.connection, rejection_id, steward(unit.principal), unit.now)
+    if rejection.withdrawn_at is not None:
+        return
+    by = steward(unit.principal)
+    await rejection_store.withdraw(unit.connection, rejection_id, by, unit.now)
+    await decision_store.undo_of_rejection(unit.connection, rejection_id, by, WITHDRAWN, unit.now)
+    pairs = await rejection_store.pairs(unit.connection, rejection_id)
+    about = [subject_key(ReviewKind.POSSIBLE_MATCH, [one], [other]) for one, other in pairs]
+    await review_store.reopen(unit.connection, about, rejection.decided_at, unit.now)
 
 
 def steward(principal: Principal) -> str:

@@ -93,6 +93,14 @@ async def sides(connection: Connection, rejection_ids: Sequence[UUID]) -> dict[U
     return found
 
 
+async def pairs(connection: Connection, rejection_id: UUID) -> list[tuple[UUID, UUID]]:
+    """The pairs of records that a rejection tells apart."""
+    rows = await connection.fetch(
+        "SELECT low_record_id, high_record_id FROM rejected_pairs WHERE rejection_id = $1", rejection_id
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 async def withdraw(connection: Connection, rejection_id: UUID, withdrawn_by: str, now: datetime) -> None:
     """A rejection counts no more."""
     await connection.execute(

@@ -73,6 +73,11 @@ async def undo(connection: Connection, decided: Decided, undone_by: str, reason_
     )  # fmt: skip
 
 
+async def undo_of_rejection(connection: Connection, rejection_id: UUID, undone_by: str, reason_code: str, now: datetime) -> None:
+    """The decision NOT_SAME that made a rejection stands no more: its item is open again, unless another one is by now."""
+    await connection.execute(_UNDO_OF_REJECTION, rejection_id, undone_by, now, reason_code, int(Decision.NOT_SAME))
+
+
 async def queues(connection: Connection, institution_id: str | None, now: datetime) -> list[asyncpg.Record]:
     """For each kind: counts by state, and ages of what is not decided, in seconds."""
     visible = "TRUE" if institution_id is None else reviews.visible("$2")
@@ -92,6 +97,17 @@ _COLUMNS = (
     "review_item_id, decision_number, decision, reason_code, decided_by, decided_at, merge_ids, rejection_id, split_customer_id,"
     " chosen_record_id, pinned_before"
 )
+_UNDO_OF_REJECTION = """
+WITH undone AS (
+    UPDATE review_decisions SET undone_by = $2, undone_at = $3, undo_reason_code = $4
+    WHERE rejection_id = $1 AND decision = $5 AND undone_at IS NULL RETURNING review_item_id
+)
+UPDATE review_items i SET state = 1, defer_until = $3, claim_number = claim_number + 1, claimed_by = NULL, lease_until = NULL,
+    update_time = $3
+FROM undone
+WHERE i.review_item_id = undone.review_item_id AND i.state = 2
+    AND NOT EXISTS (SELECT FROM review_items o WHERE o.state = 1 AND o.subject_key = i.subject_key)
+"""
 _QUEUES = f"""
 WITH seen AS (
     SELECT i.kind, i.state, i.defer_until > $1 AS deferred, coalesce(i.lease_until > $1, false) AS claimed,

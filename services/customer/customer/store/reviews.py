@@ -131,6 +131,11 @@ async def close(connection: Connection, subject_keys: Iterable[bytes], now: date
     await connection.execute(_SETTLE, sorted(subject_keys), now)
 
 
+async def reopen(connection: Connection, subject_keys: Iterable[bytes], settled_at: datetime, now: datetime) -> None:
+    """Opens the items about these subjects again that were closed at an instant, but where another one is open by now."""
+    await connection.execute(_REOPEN, sorted(subject_keys), settled_at, now)
+
+
 async def forget(connection: Connection, record_ids: Collection[UUID]) -> None:
     """Takes erased records out of items, merges and rejections. An item that has no record left on a side is settled."""
     await connection.execute(_FORGET, list(record_ids))
@@ -383,6 +388,12 @@ WHERE known.content_key <> excluded.content_key
 RETURNING review_item_id, subject_key, (xmax = 0) AS inserted
 """
 _SETTLE = "UPDATE review_items SET state = 3, update_time = $2 WHERE state = 1 AND subject_key = ANY($1::bytea[])"
+_REOPEN = """
+UPDATE review_items i SET state = 1, defer_until = $3, claim_number = claim_number + 1, claimed_by = NULL, lease_until = NULL,
+    update_time = $3
+WHERE state = 3 AND subject_key = ANY($1::bytea[]) AND update_time = $2
+    AND NOT EXISTS (SELECT FROM review_items o WHERE o.state = 1 AND o.subject_key = i.subject_key)
+"""
 _FORGET = """
 WITH merged AS (DELETE FROM merge_records WHERE record_id = ANY($1::uuid[])),
     relinked AS (DELETE FROM relinks WHERE record_id = ANY($1::uuid[])),

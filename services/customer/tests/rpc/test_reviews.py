@@ -267,3 +267,63 @@ async def test_lists_come_in_pages_by_age_or_weight_and_figures_add_up(master):
     theirs = await insurer.figures()
     assert not theirs.throughputs
     assert not [one for one in theirs.queues if one.kind == pb.REVIEW_KIND_POSSIBLE_MATCH]
+
+
+async def test_withdrawing_a_rejection_opens_the_questions_again_that_it_answered(master):
+    one, other, third = await strangers(master, 3)
+    operator = Steward(master)
+    await open_items(master, match(one.record, other.record))
+    await open_items(master, match(one.record, third.record))
+    [first, second] = await operator.items(kind=MATCH)
+
+    rejection = await operator.reject(one.customer, other.customer)  # beside the queue: it closes the item
+    assert [item.name for item in await operator.items(kind=MATCH)] == [second.name]
+    await operator.withdraw(rejection.name)
+    assert sorted(item.name for item in await operator.items(kind=MATCH)) == sorted([first.name, second.name])
+    await operator.withdraw(rejection.name)  # a second time changes nothing
+
+    await operator.claim_and_decide(first.name, "NOT_SAME")  # through the queue: it decides the item
+    [rejection] = (await operator.list_rejections(other.customer)).match_rejections[:1]
+    await operator.withdraw(rejection.name)
+    again = await operator.item(first.name)
+    assert (again.state, again.decision) == (pb.REVIEW_STATE_OPEN, pb.REVIEW_DECISION_UNSPECIFIED)
+    assert await reason_of(operator.undo(first.name)) == "ITEM_NOT_DECIDED"
+    merged = await operator.claim_and_decide(first.name, "MERGE")
+    assert merged.state == pb.REVIEW_STATE_DECIDED
+
+    # What was settled for another reason stays so.
+    rejection = await operator.reject(one.customer, third.customer)
+    await operator.withdraw(rejection.name)
+    assert [item.name for item in await operator.items(kind=MATCH)] == [second.name]
+
+
+async def test_a_split_is_undone_after_its_sides_were_merged_on(master):
+    one, other, third, fourth = await strangers(master, 4)
+    operator = Steward(master)
+    whole = (await operator.merge(one.customer, other.customer, third.customer)).customer
+    before = await golden(master, whole)
+    cluster = NewItem(
+        ReviewKind.DOUBTFUL_CLUSTER, (record_id(one.record), record_id(other.record)), (record_id(third.record),), b"c", -4.0
+    )
+    await open_items(master, cluster)
+    [item] = await operator.items(kind=pb.REVIEW_KIND_DOUBTFUL_CLUSTER)
+    split = (await operator.claim_and_decide(item.name, "SPLIT")).right.customer
+    winner = (await operator.merge(split, fourth.customer)).customer
+    loser = ({split, fourth.customer} - {winner}).pop()
+    if loser == split:
+        with pytest.raises(AioRpcError) as refused:
+            await operator.undo(item.name)
+        assert f"unmerge {split} first" in (refused.value.details() or "")
+        assert (await operator.item(item.name)).state == pb.REVIEW_STATE_DECIDED, "nothing is half undone"
+    await operator.unmerge(loser)
+    await operator.undo(item.name)
+    assert await golden(master, whole) == before
+
+    # Merged again with what it was split from: there is nothing to move, and the decision is undone.
+    split = (await operator.claim_and_decide(item.name, "SPLIT")).right.customer
+    [rejection] = (await operator.list_rejections(split)).match_rejections[:1]
+    await operator.withdraw(rejection.name)
+    await operator.merge(whole, split)
+    undone = await operator.undo(item.name)
+    assert undone.state == pb.REVIEW_STATE_OPEN
+    assert (await golden(master, whole))[1] == before[1]
