@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +17,9 @@ from customer.store.records import Member
 
 COPIED_FROM_RECORDS = 200
 """From so many new records on, COPY is faster than arrays of parameters."""
+SIGHTINGS_EXACT_MAX = 12
+"""Up to so many statements of a record every sighting is kept; of more, the first of each period and the last of all."""
+SIGHTINGS_PERIOD_DAYS = 30
 
 
 class RacedError(asyncpg.SerializationError):
@@ -91,6 +94,9 @@ async def write(connection: Connection, writes: Writes, now: datetime) -> None:
             [sighting.observe_time for sighting in writes.sightings],
             now,
         )
+        many = {sighting.record_id for sighting in writes.sightings if sighting.number > SIGHTINGS_EXACT_MAX}
+        if many:
+            await connection.execute(_THIN_SIGHTINGS, list(many), timedelta(days=SIGHTINGS_PERIOD_DAYS))
 
 
 async def _change(connection: Connection, writes: Writes) -> None:
@@ -240,4 +246,23 @@ WHERE b.key = old.key AND b.record_id = old.record_id
 _INSERT_SIGHTINGS = """
 INSERT INTO record_sightings (record_id, sighting_number, state_number, observe_time, recorded_at)
 SELECT *, $5::timestamptz FROM unnest($1::uuid[], $2::int[], $3::int[], $4::timestamptz[])
+"""
+# A source that feeds the same for years must not fill the history. What goes stands between two statements of the same state, and
+# the one before was known earlier: whatever instant is asked for, the same state is believed, seen a little less lately. Only what
+# arrives late, of an instant between the two, is believed as of then up to the next sighting that is kept.
+_THIN_SIGHTINGS = """
+DELETE FROM record_sightings gone USING (
+    SELECT record_id, number, state_number, recorded_at, date_bin($2, observe_time, 'epoch') AS period, repeats,
+        lag(state_number) OVER said AS state_before, lag(recorded_at) OVER said AS recorded_before,
+        date_bin($2, lag(observe_time) OVER said, 'epoch') AS period_before, lead(state_number) OVER said AS state_after
+    FROM (
+        SELECT record_id, state_number AS number, state_number, observe_time, recorded_at, false AS repeats
+        FROM source_records WHERE record_id = ANY($1::uuid[])
+        UNION ALL
+        SELECT record_id, sighting_number, state_number, observe_time, recorded_at, true
+        FROM record_sightings WHERE record_id = ANY($1::uuid[])) statements
+    WINDOW said AS (PARTITION BY record_id ORDER BY observe_time, number)) one
+WHERE gone.record_id = one.record_id AND gone.sighting_number = one.number AND one.repeats
+    AND one.state_number = one.state_before AND one.state_number = one.state_after AND one.recorded_before <= one.recorded_at
+    AND one.period = one.period_before
 """

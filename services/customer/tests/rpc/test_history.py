@@ -9,9 +9,11 @@ from grpc.aio import AioRpcError
 from chassis import clock
 from chassis.testing import reason
 from concord.customer.v1 import customer_service_pb2 as customer_pb
+from concord.customer.v1 import intake_service_pb2 as intake_pb
 from concord.customer.v1 import record_service_pb2 as pb
 from concord.customer.v1.record_service_pb2_grpc import RecordServiceStub
 from customer.messages import timestamp
+from customer.store.record_writes import SIGHTINGS_EXACT_MAX, SIGHTINGS_PERIOD_DAYS
 
 JAN = {"name": "Jan Novák", "born": "1970-12-13", "national_id": "701213/0015"}
 PETR = {"name": "Petr Malý", "born": "1971-03-19", "national_id": "710319/2745"}
@@ -137,3 +139,41 @@ async def test_the_future_is_not_known(master):
             await master.customers().GetCustomer(request)
         assert reason(refused.value) == "TIME_IN_FUTURE"
         assert field in (refused.value.details() or "")
+
+
+async def sightings_count(master):
+    async with master.running.application.database.connection() as connection:
+        return await connection.fetchval("SELECT count(*) FROM record_sightings")
+
+
+async def test_what_is_fed_again_and_again_is_kept_a_bounded_number_of_times(master):
+    days = 200
+    for day in range(days):
+        result = await master.ingest("k1", day=day, **JAN)
+    assert await sightings_count(master) <= SIGHTINGS_EXACT_MAX + days // SIGHTINGS_PERIOD_DAYS + 2
+    present = await master.get(result.customer)
+    assert present.linked_records[0].observe_time == master.at(days - 1), "recency is exact"
+    early = await as_it_was(master, result.customer, as_of=master.at(100))
+    seen = early.linked_records[0].observe_time.seconds
+    assert 0 <= master.at(100).seconds - seen < SIGHTINGS_PERIOD_DAYS * 86_400
+    assert (await master.ingest("k1", day=57, **JAN)).outcome == intake_pb.INGEST_OUTCOME_UNCHANGED
+    assert await sightings_count(master) <= SIGHTINGS_EXACT_MAX + days // SIGHTINGS_PERIOD_DAYS + 2
+
+
+async def test_thinned_sightings_change_no_answer_of_what_was_said(master):
+    chance = random.Random(7)
+    arrivals, instants = [], []
+    for day in sorted(chance.sample(range(91), 70)):
+        content = chance.choice(["Alfa"] * 8 + ["Beta", "Gama"])
+        name = (await master.ingest("k1", day=day, name=content)).customer
+        arrivals.append((content, day))
+        instants.append(await now())
+    async with master.running.application.database.connection() as connection:
+        kept = await connection.fetchval("SELECT (SELECT count(*) FROM record_sightings) + (SELECT count(*) FROM source_records)")
+    assert kept < len(arrivals), "some were thinned"
+    for _ in range(60):
+        count, as_of = chance.randint(1, len(arrivals)), chance.randint(0, 90)
+        expected = said(arrivals[:count], as_of)
+        if expected is not None:
+            seen = await as_it_was(master, name, master.at(as_of), instants[count - 1])
+            assert seen.party_name.full_name == expected
