@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from chassis.database import Connection
 
-_NAMED = re.compile(rb"/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})")
+_NAMED = re.compile(rb"/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-([0-9a-f]{4})-([0-9a-f]{12})")
 NUMBER_BITS = 64
 """How much of an id is kept: the half of a UUIDv7 that is random, which an index holds at little more than half the price."""
 
@@ -16,12 +16,12 @@ def numbers_named(*messages: bytes) -> set[int]:
 
     The bytes are searched, because no contract then can forget to say which of its fields name somebody.
     """
-    return {number_of(uuid.UUID(found.decode())) for message in messages for found in _NAMED.findall(message)}
+    return {_signed(int(high + low, 16)) for message in messages for high, low in _NAMED.findall(message)}
 
 
 def number_of(named: uuid.UUID) -> int:
     """What is kept of an id: its last 64 bits, signed."""
-    return int.from_bytes(named.bytes[-NUMBER_BITS // 8 :], "big", signed=True)
+    return _signed(named.int % (1 << NUMBER_BITS))
 
 
 async def forget(connection: Connection, named: Iterable[uuid.UUID]) -> None:
@@ -33,3 +33,7 @@ async def forget(connection: Connection, named: Iterable[uuid.UUID]) -> None:
     await connection.execute(
         "DELETE FROM idempotency WHERE named_numbers && $1::bigint[]", [number_of(each) for each in set(named)]
     )
+
+
+def _signed(number: int) -> int:
+    return number - (1 << NUMBER_BITS) if number >> (NUMBER_BITS - 1) else number

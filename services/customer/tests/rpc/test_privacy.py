@@ -5,9 +5,12 @@ from datetime import timedelta
 
 import grpc
 import pytest
+from customer_stewards import Steward
 
 from chassis import clock
+from chassis.answers import number_of
 from chassis.identity import PrincipalKind
+from chassis.ids import parse_id
 from chassis.testing import reason
 from concord.customer.v1 import audit_service_pb2 as audit_pb
 from concord.customer.v1 import customer_service_pb2 as customer_pb
@@ -197,6 +200,36 @@ async def test_what_was_observed_before_the_erasure_comes_back_by_no_message(mas
     assert again.customer != customer, "who comes back is a new customer"
     old = await master.ingest("k1", **(ADA | {"occupation": "before"}), day=6)
     assert old.error.reason == "ERASED", "nor does it become history of the new record"
+
+
+async def test_what_was_answered_before_an_erasure_is_answered_to_nobody(master):
+    first = intake_pb.IngestRecordRequest(
+        parent=master.core, source_record=master.source_record("k1", **ADA), request_id=master.request_id()
+    )
+    jan, eva = [(await master.ingest(key, name=name)).customer for key, name in (("k2", "Jan Malý"), ("k3", "Eva Horká"))]
+    ada = (await master.intake().IngestRecord(first)).customer
+    steward = Steward(master)
+    await steward.merge(ada, jan)
+    assert (await master.get(ada)).name == jan, "what is answered about him may now tell of her"
+    await master.ingest("k2", name="Jan Malý", occupation="told while they were one", day=1)
+    await steward.unmerge(ada)
+    assert (await master.intake().IngestRecord(first)).customer == ada
+    assert {one: set(await answered(master, one)) for one in (ada, jan, eva)} == {
+        ada: {"IngestRecord", "MergeCustomers", "UnmergeCustomer"},
+        jan: {"IngestRecord", "MergeCustomers", "UnmergeCustomer"},
+        eva: {"IngestRecord"},
+    }
+    request = pb.EraseCustomerRequest(name=ada, legal_basis_code="DATA_SUBJECT_REQUEST", request_id=master.request_id())
+    erasure = await privacy(master).EraseCustomer(request)
+    assert [await answered(master, one) for one in (ada, jan, eva)] == [["EraseCustomer"], [], ["IngestRecord"]]
+    assert (await master.intake().IngestRecord(first)).error.reason == "ERASED", "decided anew"
+    assert await privacy(master).EraseCustomer(request) == erasure, "who asked for it may ask again"
+
+
+async def answered(master, customer):
+    """The methods whose kept answers name a customer."""
+    statement = "SELECT split_part(method, '/', 3) FROM idempotency WHERE $1::bigint = ANY(named_numbers) ORDER BY 1"
+    return [row[0] for row in await rows(master, statement, number_of(parse_id(customer.rpartition("/")[2], "")))]
 
 
 async def test_an_institution_erases_its_own_records_only(master):
