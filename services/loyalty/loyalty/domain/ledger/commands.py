@@ -43,7 +43,8 @@ class Earn(Command):
     program_id: str
     amount_points: int
     rule: str = ""
-    pending: bool = False
+    pending: bool | None = None
+    """None: as the programme says."""
     active_time: datetime | None = None
     expire_time: datetime | None = None
 

@@ -17,6 +17,8 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 class OperationKind(StrEnum):
     """What an operation is."""
 
+    __hash__ = str.__hash__
+
     EARN = "EARN"
     CONFIRM = "CONFIRM"
     CANCEL = "CANCEL"
@@ -39,6 +41,8 @@ class OperationKind(StrEnum):
 
 class Outcome(StrEnum):
     """What became of it; all but POSTED are refusals, and move nothing."""
+
+    __hash__ = str.__hash__
 
     POSTED = "POSTED"
     INSUFFICIENT_POINTS = "INSUFFICIENT_POINTS"
@@ -69,6 +73,8 @@ class Outcome(StrEnum):
 
 class AccountKind(StrEnum):
     """What a ledger account holds. In each programme all of them sum to zero."""
+
+    __hash__ = str.__hash__  # that of enums is written in Python, and these are in every key of the hot path
 
     MEMBER = "MEMBER"
     """Points a member may spend: of its ACTIVE lots what remains and is not reserved. Never below zero."""
@@ -197,6 +203,24 @@ class Unknown:
 
 
 Result: TypeAlias = Operation | KeyReused | Unknown
+
+
+@dataclass(slots=True)
+class Decided:
+    """What a rule says of a command. Where it is refused, nothing in the books was changed."""
+
+    outcome: Outcome
+    program_id: str | None
+    amount_points: int
+    balance_points: int = 0
+    others_points: int = 0
+    shortfall_points: int = 0
+    target_id: uuid.UUID | None = None
+    account_id: uuid.UUID | None = None
+    """Of what it is about, where the command does not name it."""
+    institution_id: str | None = None
+    """Where it happens, where the command does not know."""
+    result: dict[str, Any] | None = None
 
 
 class LotState(StrEnum):
