@@ -16,6 +16,112 @@ from datetime import date
 from fractions import Fraction
 from typing import NamedTuple
 
+SPENDING = ("CAPTURE", "REDEEM")
+"""Kinds of operations by which members spend."""
+
+
+class Movement(NamedTuple):
+    """What operations of a kind at an institution did to a programme's points on a day."""
+
+    program_id: str
+    day: date
+    kind: str
+    institution_id: str
+    up_points: int
+    """Of operations that gave members points, debts among them."""
+    down_points: int
+    """Of those that took some: below zero."""
+    debt_points: int
+    """Of both, on members' debts."""
+    partner_points: int
+    issuer_points: int
+
+    @property
+    def net_points(self) -> int:
+        """What members have more."""
+        return self.up_points + self.down_points
+
+
+class RollForward(NamedTuple):
+    """From what members had to what they have; what lessens it is negative."""
+
+    opening_points: int
+    issued_points: int
+    exchanged_in_points: int
+    redeemed_own_points: int
+    redeemed_elsewhere_points: int
+    refunded_points: int
+    exchanged_out_points: int
+    expired_points: int
+    reversed_points: int
+    adjusted_points: int
+    closing_points: int
+    debt_points: int
+    """Of the closing points, members' debts: below zero."""
+    unsettled_points: int
+    issuer_balance_points: int
+
+
+def roll_forward(movements: Iterable[Movement], issuer: str, begin: date) -> RollForward:
+    """The roll-forward of one programme.
+
+    Args:
+        movements: from the beginning to the last day.
+        issuer: the institution whose programme it is.
+        begin: first day of the period.
+    """
+    opening = debts = unsettled = issued = 0
+    sums: dict[str, list[int]] = {}
+    redeemed = {True: 0, False: 0}
+    for movement in movements:
+        debts += movement.debt_points
+        unsettled += movement.partner_points
+        issued += movement.issuer_points
+        if movement.day < begin:
+            opening += movement.net_points
+            continue
+        two = sums.setdefault(movement.kind, [0, 0])
+        two[0] += movement.up_points
+        two[1] += movement.down_points
+        if movement.kind in SPENDING:
+            redeemed[movement.institution_id == issuer] += movement.net_points
+    parts = (
+        sum(sums.get("EARN", ())), sums.get("EXCHANGE", [0, 0])[0], redeemed[True], redeemed[False], sum(sums.get("REFUND", ())),
+        sums.get("EXCHANGE", [0, 0])[1], sum(sums.get("EXPIRE", ())),
+        sum(sum(sums.get(kind, ())) for kind in ("CANCEL", "CLAWBACK", "REVERSE", "REVERSE_EARN")), sum(sums.get("ADJUST", ())),
+    )  # fmt: skip
+    closing = opening + sum(sum(two) for two in sums.values())
+    return RollForward(opening, *parts, closing, debts, unsettled, issued)
+
+
+class DayTotals(NamedTuple):
+    """A programme's points on a day."""
+
+    issued_points: int
+    redeemed_points: int
+    expired_points: int
+    withdrawn_points: int
+    outstanding_points: int
+
+
+def day_totals(movements: Iterable[Movement], outstanding_before: int) -> DayTotals:
+    """The totals of the movements of one day: before + issued - redeemed - expired - withdrawn = outstanding."""
+    issued = redeemed = expired = withdrawn = 0
+    for movement in movements:
+        if movement.kind in (*SPENDING, "REFUND"):
+            redeemed -= movement.net_points
+        elif movement.kind == "EXCHANGE":
+            issued += movement.up_points
+            redeemed -= movement.down_points
+        elif movement.kind == "EXPIRE":
+            expired -= movement.net_points
+        elif movement.kind in ("EARN", "ADJUST"):
+            issued += movement.up_points
+            withdrawn -= movement.down_points
+        else:
+            withdrawn -= movement.net_points
+    return DayTotals(issued, redeemed, expired, withdrawn, outstanding_before + issued - redeemed - expired - withdrawn)
+
 
 class Cohort(NamedTuple):
     """What became of the points issued in a month, up to a day. Points that were transferred stay in their first cohort."""
@@ -97,15 +203,14 @@ def recognized(allocated_minor_units: int, redeemed_points: int, expected: Fract
     return round(allocated_minor_units * redeemed_points / expected)
 
 
-def revenue(allocated_minor_units: int, before: tuple[int, Fraction] | None, redeemed_points: int, expected: Fraction) -> Revenue:
+def revenue(allocated_minor_units: int, recognized_before_minor_units: int, redeemed_points: int, expected: Fraction) -> Revenue:
     """A cohort's revenue in a period.
 
     Args:
         allocated_minor_units: of the price, what was allocated to its points.
-        before: points redeemed, and those expected, as they stood when the period began; None in the first period.
+        recognized_before_minor_units: what `recognized` said when the period began.
         redeemed_points: until the end of the period, from the beginning.
         expected: points expected to be redeemed in the end, as estimated at the end of the period.
     """
     earned = recognized(allocated_minor_units, redeemed_points, expected)
-    earned_before = recognized(allocated_minor_units, *before) if before else 0
-    return Revenue(allocated_minor_units, expected, earned, earned - earned_before)
+    return Revenue(allocated_minor_units, expected, earned, earned - recognized_before_minor_units)

@@ -34,13 +34,11 @@ class LineKind(StrEnum):
     FEE = "FEE"
     """The fee on the principal: the item's payee owes its payer."""
     PREFUNDED = "PREFUNDED"
-    """The principal of a prepaid agreement, given back: it was paid before."""
+    """Whole minor units of a principal that the packs of a prepaid agreement bear: they were paid before."""
     CORRECTION = "CORRECTION"
     """Points of an accepted dispute at their price."""
     CORRECTION_FEE = "CORRECTION_FEE"
     """The fee on a correction."""
-    CORRECTION_PREFUNDED = "CORRECTION_PREFUNDED"
-    """A correction of a prepaid agreement, given back: the pack bears it."""
 
 
 class Terms(NamedTuple):
@@ -120,28 +118,26 @@ def merged(groups: Iterable[Group]) -> list[Group]:
 
 
 def lines_of(groups: Iterable[Group]) -> list[Line]:
-    """The lines of a batch: one for each kind, pair, programme and version of an agreement. None without an amount is left out
-    but principals, so that every item is in a line."""
+    """The lines of a batch: one for each kind, pair, programme and version of an agreement. Every item is in one PRINCIPAL or
+    CORRECTION line. What a pack bears is whole, so that nothing is rounded here: the rest of the principal stays in the pair."""
     lines = []
     for group in merged(groups):
         terms = group.terms
-        kinds = (
-            (LineKind.CORRECTION, LineKind.CORRECTION_FEE, LineKind.CORRECTION_PREFUNDED)
-            if group.correction
-            else (LineKind.PRINCIPAL, LineKind.FEE, LineKind.PREFUNDED)
+        principal, fee = (
+            (LineKind.CORRECTION, LineKind.CORRECTION_FEE) if group.correction else (LineKind.PRINCIPAL, LineKind.FEE)
         )
-        amounts = (amount_of(group.points, terms), fee_of(group.points, terms), amount_of(group.points, terms))
-        wanted = (True, terms.fee_basis_points > 0, terms.prefunded)
-        for kind, amount, is_wanted in zip(kinds, amounts, wanted, strict=True):
-            if is_wanted:
-                payer, payee = (terms.payer, terms.payee) if kind is kinds[0] else (terms.payee, terms.payer)
-                lines.append(
-                    Line(
-                        kind, payer, payee, terms.agreement_id, terms.agreement_version, terms.program_id,
-                        group.items_count, group.points, amount,
-                    )
-                )  # fmt: skip
+        amount = amount_of(group.points, terms)
+        lines.append(_line(principal, group, terms.payer, terms.payee, amount))
+        if terms.fee_basis_points:
+            lines.append(_line(fee, group, terms.payee, terms.payer, fee_of(group.points, terms)))
+        if terms.prefunded and not group.correction:
+            lines.append(_line(LineKind.PREFUNDED, group, terms.payee, terms.payer, Fraction(int(amount))))
     return lines
+
+
+def _line(kind: LineKind, group: Group, payer: str, payee: str, amount: Fraction) -> Line:
+    terms, where = group.terms, (group.items_count, group.points)
+    return Line(kind, payer, payee, terms.agreement_id, terms.agreement_version, terms.program_id, *where, amount)
 
 
 def pairs_of(lines: Iterable[Line]) -> list[Pair]:

@@ -6,21 +6,31 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loyalty.domain.liability import Cohort, breakage_rate, expected_points, revenue, valuation
+from loyalty.domain.liability import (
+    Cohort,
+    Movement,
+    breakage_rate,
+    day_totals,
+    expected_points,
+    recognized,
+    revenue,
+    roll_forward,
+    valuation,
+)
 
 MAY = date(2026, 5, 1)
 
 
 def test_kpmg_example_10():
     """9,000 allocated to points; 4,500 redeemed of 9,700 expected, then 8,500 of 9,900."""
-    first = revenue(9_000, None, 4_500, Fraction(9_700))
-    second = revenue(9_000, (4_500, Fraction(9_700)), 8_500, Fraction(9_900))
+    first = revenue(9_000, 0, 4_500, Fraction(9_700))
+    second = revenue(9_000, first.recognized_minor_units, 8_500, Fraction(9_900))
     assert (first.period_minor_units, second.period_minor_units) == (4_175, 3_552)
     assert second.recognized_minor_units == 4_175 + 3_552
 
 
 def test_an_estimate_that_rises_takes_revenue_back():
-    assert revenue(1_000, (50, Fraction(50)), 50, Fraction(100)).period_minor_units == -500
+    assert revenue(1_000, recognized(1_000, 50, Fraction(50)), 50, Fraction(100)).period_minor_units == -500
 
 
 def test_breakage_by_hand():
@@ -60,11 +70,49 @@ def test_the_liability_is_never_more_than_everything_and_never_negative(made, va
 
 @given(points, st.lists(st.tuples(points, points), min_size=1, max_size=6))
 def test_periods_sum_to_what_is_recognized_in_the_end(allocated, states):
-    before, total = None, 0
+    total = 0
     for redeemed, more in states:
         expected = Fraction(redeemed + more)
-        period = revenue(allocated, before, redeemed, expected)
+        period = revenue(allocated, total, redeemed, expected)
         total += period.period_minor_units
-        before = redeemed, expected
         assert total == period.recognized_minor_units
         assert 0 <= period.recognized_minor_units <= allocated
+
+
+def moved(day: int, kind: str, up: int, down: int = 0, institution: str = "bank", partner: int = 0) -> Movement:
+    return Movement("p", date(2026, 5, day), kind, institution, up, down, 0, partner, -up - down - partner)
+
+
+def test_the_roll_forward_by_hand():
+    movements = [
+        moved(1, "EARN", 1_000), moved(1, "REDEEM", 0, -100), moved(2, "EARN", 500, 0, "shop"),
+        moved(2, "CAPTURE", 0, -70, "shop", 70), moved(3, "REFUND", 20, 0, "shop", -20), moved(3, "REDEEM", 0, -30),
+        moved(3, "EXPIRE", 0, -40), moved(3, "CLAWBACK", 0, -50), moved(3, "ADJUST", 5, -1), moved(3, "EXCHANGE", 9, -8),
+    ]  # fmt: skip
+    rolled = roll_forward(movements, "bank", date(2026, 5, 2))
+    assert rolled == (900, 500, 9, -30, -70, 20, -8, -40, -50, 4, 1_235, 0, 50, -1_285)
+    third = [movement for movement in movements if movement.day == date(2026, 5, 3)]
+    assert day_totals(third, 1_330) == (14, 18, 40, 51, 1_235)
+
+
+kinds = st.sampled_from(
+    ["EARN", "CANCEL", "HOLD", "REDEEM", "CAPTURE", "REFUND", "CLAWBACK", "ADJUST", "TRANSFER", "EXCHANGE", "EXPIRE", "REVERSE"]
+)
+some_movements = st.lists(
+    st.builds(
+        lambda day, kind, up, down, place: moved(day, kind, up * (kind not in ("HOLD", "TRANSFER")),
+                                                 -down * (kind not in ("HOLD", "TRANSFER")), place),
+        st.integers(1, 9), kinds, st.integers(0, 99), st.integers(0, 99), st.sampled_from(["bank", "shop"]),
+    ), max_size=20,
+)  # fmt: skip
+
+
+@given(some_movements, st.integers(1, 9))
+def test_the_parts_of_a_roll_forward_and_the_days_sum_to_its_closing(movements, begin):
+    rolled = roll_forward(movements, "bank", date(2026, 5, begin))
+    assert sum(rolled[:10]) == rolled.closing_points == sum(movement.net_points for movement in movements)
+    outstanding = 0
+    for day in range(1, 10):
+        today = [movement for movement in movements if movement.day.day == day]
+        outstanding = day_totals(today, outstanding).outstanding_points
+    assert outstanding == rolled.closing_points

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, time, timedelta
 from fractions import Fraction
 from itertools import combinations
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -23,11 +24,12 @@ from loyalty.domain.settlement import (
     positions_of,
 )
 
+A, B, C, X = (UUID(int=n) for n in range(4))
 INSTITUTIONS = ["bank", "broker", "cafe", "hotel", "shop"]
 both = st.permutations(INSTITUTIONS).map(lambda order: order[:2])
 terms = st.builds(
     lambda two, version, program, numerator, denominator, fee, prefunded: Terms(
-        *two, "-".join(sorted(two)), version, program, numerator, denominator, fee, prefunded
+        *two, UUID(int=sum(1 << INSTITUTIONS.index(one) for one in two)), version, program, numerator, denominator, fee, prefunded
     ),
     both, st.integers(1, 2), st.sampled_from(["p", "q"]), st.integers(0, 10**9), st.integers(1, 10**9), st.integers(0, 10_000),
     st.booleans(),
@@ -82,8 +84,8 @@ def test_the_order_and_cutting_of_groups_change_nothing(made, chance):
 
 def test_by_hand():
     """1,001 points at 1/3 of a cent with 150 basis points of fee, and 10 back at a whole cent."""
-    there = Terms("bank", "shop", "a", 1, "p", 1, 3, 150)
-    back = Terms("shop", "bank", "b", 1, "q", 1, 1, 0)
+    there = Terms("bank", "shop", A, 1, "p", 1, 3, 150)
+    back = Terms("shop", "bank", B, 1, "q", 1, 1, 0)
     lines = lines_of([Group(there, 3, 1001), Group(back, 1, 10)])
     assert [(line.kind, line.payer, line.amount) for line in lines] == [
         (LineKind.PRINCIPAL, "bank", Fraction(1001, 3)),
@@ -95,20 +97,28 @@ def test_by_hand():
     assert pair.residue == 319 - (Fraction(1001, 3) - Fraction(1001, 200) - 10)
 
 
-def test_a_prepaid_agreement_leaves_only_its_fee_to_pay():
-    prepaid = Terms("bank", "shop", "a", 1, "p", 2, 1, 100, True)
-    [pair] = pairs_of(lines_of([Group(prepaid, 1, 50)]))
-    assert (pair.exact, pair.amount_minor_units) == (-1, -1)  # 1 % of 100, owed by the shop
+def test_packs_bear_whole_minor_units_and_the_rest_stays_in_the_pair():
+    prepaid = Terms("bank", "shop", A, 1, "p", 1, 3, 100, True)
+    lines = lines_of([Group(prepaid, 1, 1000), Group(prepaid, 1, 3, True)])
+    assert [(line.kind, line.amount) for line in lines] == [
+        (LineKind.PRINCIPAL, Fraction(1000, 3)),
+        (LineKind.FEE, Fraction(10, 3)),
+        (LineKind.PREFUNDED, Fraction(333)),
+        (LineKind.CORRECTION, Fraction(1)),
+        (LineKind.CORRECTION_FEE, Fraction(1, 100)),
+    ]
+    [pair] = pairs_of(lines)  # a third of the principal and the correction, less 1 % of both
+    assert (pair.exact, pair.amount_minor_units) == (Fraction(1, 3) + 1 - Fraction(10, 3) - Fraction(1, 100), -2)
 
 
 def test_half_a_minor_unit_goes_to_the_even_side():
-    halves = [Terms("a", "b", "x", 1, "p", numerator, 2, 0) for numerator in (1, 3, 5)]
+    halves = [Terms("a", "b", X, 1, "p", numerator, 2, 0) for numerator in (1, 3, 5)]
     assert [pairs_of(lines_of([Group(one, 1, 1)]))[0].amount_minor_units for one in halves] == [0, 2, 2]
 
 
 def test_what_goes_back_to_the_issuer():
-    redeemed, refunded = Terms("bank", "shop", "a", 1, "p", 1, 1, 0), Terms("bank", "shop", "a", 2, "p", 2, 1, 0)
-    sold = Terms("shop", "bank", "c", 1, "p", 1, 1, 0)
+    redeemed, refunded = Terms("bank", "shop", A, 1, "p", 1, 1, 0), Terms("bank", "shop", A, 2, "p", 2, 1, 0)
+    sold = Terms("shop", "bank", C, 1, "p", 1, 1, 0)
     made = [Group(redeemed, 2, 100), Group(refunded, 1, -30), Group(sold, 1, 500), Group(redeemed, 1, 9, True)]
     assert points_to_clear(made, {"p": "bank"}) == {("shop", "p"): 70}
 

@@ -287,17 +287,14 @@ clearing_items = Table(
     Column("price_denominator", BigInteger),
     Column("fee_basis_points", BigInteger),
     Column("currency_code", Text),
-    Column("batch_id", Uuid, comment="of the settlement that it was closed in; null until then"),
     CheckConstraint("points <> 0 AND payer_institution_id <> payee_institution_id", name="clearing_items_points"),
     CheckConstraint(
         "num_nonnulls(agreement_id, agreement_version, price_numerator, price_denominator, fee_basis_points, currency_code)"
         " IN (0, 6)",
         name="clearing_items_price",
     ),
-    comment="what institutions owe each other for points; only batch_id changes, once",
+    comment="what institutions owe each other for points; append-only",
 )
-Index("clearing_items_unsettled", clearing_items.c.sequence, postgresql_where=text("batch_id IS NULL"))
-Index("clearing_items_batch", clearing_items.c.batch_id, postgresql_where=text("batch_id IS NOT NULL"))
 
 exposures = Table(
     "exposures",
