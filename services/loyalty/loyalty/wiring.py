@@ -1,5 +1,7 @@
 """Puts loyalty together: the only place that knows all of it."""
 
+from functools import partial
+
 from chassis.command_line import ServiceDefinition
 from chassis.consumer import Subscription
 from chassis.database import Database
@@ -20,6 +22,7 @@ from loyalty.rpc.control_service import ControlServicer
 from loyalty.rpc.exchange_service import ExchangeServicer
 from loyalty.rpc.ledger_service import LedgerServicer
 from loyalty.rpc.program_service import ProgramServicer
+from loyalty.store import quotes
 from loyalty.store.configuration import Configurations
 from loyalty.store.tables import metadata
 from loyalty.store.watch import Watch
@@ -42,7 +45,7 @@ async def build(settings: Settings) -> Application:
             (add_ControlServiceServicer_to_server, ControlServicer(database)),
         ],
         consumers=[Subscription(stream="customer", durable="loyalty", handler=fold.fold_customer_events, types=fold.TYPES)],
-        background=[Watch(database, settings.invariants_every_seconds).run],
+        background=[Watch(database, settings.invariants_every_seconds).run, partial(quotes.keep_clean, database)],
     )
 
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from fractions import Fraction
-from functools import cache
-from zoneinfo import available_timezones
 
+from loyalty.domain.expiry import time_zones
 from loyalty.domain.four_eyes import OPERATOR, Person, Refused, side_name
 from loyalty.domain.ledger.configuration import Basis, Funding
 
@@ -88,14 +87,9 @@ def violations(terms: Terms, funding: Funding) -> list[tuple[str, str]]:
         wrong.append(("net_debit_cap_minor_units", f"must be 0 to {MINOR_UNITS_MAX}"))
     if not 0 <= terms.low_water_minor_units <= MINOR_UNITS_MAX:
         wrong.append(("low_water_minor_units", f"must be 0 to {MINOR_UNITS_MAX}"))
-    if terms.time_zone not in _zones():
+    if terms.time_zone not in time_zones():
         wrong.append(("time_zone", "must be an IANA time zone such as Asia/Shanghai"))
     return wrong
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
 
 
 def amended(newest: Version, terms: Terms, wanted_time: datetime | None, by: Person) -> Version:

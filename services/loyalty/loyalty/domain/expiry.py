@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
-from zoneinfo import ZoneInfo
+from functools import cache
+from zoneinfo import ZoneInfo, available_timezones
 
 MONTHS_MAX = 1200
 DAYS_MAX = 36_500
@@ -33,6 +34,12 @@ class ExpiryPolicy:
     months: int | None = None
     days: int | None = None
     fixed_date: date | None = None
+
+
+@cache
+def time_zones() -> frozenset[str]:
+    """The names of the IANA time zones."""
+    return frozenset(available_timezones())
 
 
 def violations(policy: ExpiryPolicy) -> list[tuple[str, str]]:

@@ -1,7 +1,6 @@
 """ProgramService."""
 
 from datetime import UTC, date, datetime
-from zoneinfo import ZoneInfo
 
 import asyncpg
 import grpc
@@ -47,6 +46,7 @@ class ProgramServicer(ProgramServiceServicer):
         program = request.program
         (institution_id,) = resource_segments(program.institution, "institutions", field="program.institution")
         terms: dict[str, object] = {"decimals": program.decimals, "sandbox": program.sandbox}
+        _columns(program, "display_name")
         for field in UPDATABLE[2:]:
             terms |= _columns(program, field)
 
@@ -247,10 +247,9 @@ def _columns(program: pb.Program, field: str) -> dict[str, object]:
 
 
 def _zone(name: str) -> str:
-    try:
-        return ZoneInfo(name).key
-    except (OSError, ValueError):
-        raise _invalid([("program.time_zone", "must be an IANA time zone such as Asia/Shanghai")], "PROGRAM_INVALID") from None
+    if name not in expiry.time_zones():
+        raise _invalid([("program.time_zone", "must be an IANA time zone such as Asia/Shanghai")], "PROGRAM_INVALID")
+    return name
 
 
 def _date(text: str) -> date:

@@ -1,5 +1,6 @@
 """Quotes: made of the points that an account has, kept until they are used or forgotten."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import Collection, Mapping
@@ -8,7 +9,8 @@ from datetime import datetime, timedelta
 
 import asyncpg
 
-from chassis.database import Connection
+from chassis import clock
+from chassis.database import Connection, Database
 from loyalty.domain import quoting
 from loyalty.domain.ledger.configuration import PlainConfiguration
 from loyalty.domain.quoting import Available, Choice, Excluded, Line, OwnValue, Plan, Precedence, Price
@@ -18,6 +20,7 @@ TTL_SECONDS_MAX = 1800
 KEPT = timedelta(days=7)
 """For so long after its end a quote that was not used can be read."""
 CLEANED_MAX = 1000
+CLEAN_EVERY_SECONDS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,16 @@ async def clean(connection: Connection, now: datetime) -> int:
         now - KEPT, CLEANED_MAX,
     )  # fmt: skip
     return int(removed.split()[-1])
+
+
+async def keep_clean(database: Database) -> None:
+    """Removes what ended long ago, every ten minutes, until cancelled; several replicas may do so at once."""
+    while True:
+        removed = CLEANED_MAX
+        while removed == CLEANED_MAX:
+            async with database.transaction() as connection:
+                removed = await clean(connection, clock.now())
+        await asyncio.sleep(CLEAN_EVERY_SECONDS)
 
 
 async def _available(connection: Connection, family: Collection[uuid.UUID], now: datetime) -> list[Available]:

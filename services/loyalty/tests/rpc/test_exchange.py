@@ -1,7 +1,9 @@
 """Agreements and rates through the contract: who drafts, who approves, what holds from when."""
 
+import asyncio
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import asyncpg
 import grpc
@@ -31,7 +33,7 @@ class Desk:
         return ExchangeServiceStub(self.alliance.channel(institution, kind=kind, subject=subject))
 
     def draft(self, **changes) -> pb.CreateAgreementRequest:
-        fields = {
+        fields: dict[str, Any] = {
             "issuer": "institutions/bank", "partner": "institutions/shop", "basis": pb.AGREEMENT_BASIS_AT_REDEMPTION,
             "currency_code": "USD", "funding": pb.AGREEMENT_FUNDING_CREDIT,
         }  # fmt: skip
@@ -45,10 +47,10 @@ class Desk:
     def asking(self, kind, name, **fields):
         return kind(name=name, request_id=self.alliance.request_id(), **fields)
 
-    async def approve(self, name, side="bank", subject="bob", **fields) -> pb.Agreement:
+    async def approve(self, name, side="bank", subject="bob", **fields):
         return await self.of(side, subject).ApproveAgreement(self.asking(pb.ApproveAgreementRequest, name, **fields))
 
-    async def active(self, **changes) -> pb.Agreement:
+    async def active(self, **changes):
         """An agreement that both sides approved."""
         made = await self.of().CreateAgreement(self.draft(**changes))
         await self.of().SubmitAgreement(self.asking(pb.SubmitAgreementRequest, made.name))
@@ -64,7 +66,7 @@ class Desk:
             rate.valid_from.FromDatetime(at)
         return pb.CreateRateRequest(rate=rate, request_id=self.alliance.request_id())
 
-    async def publish(self, *arguments, drafter="bank", approver="shop", **options) -> pb.Rate:
+    async def publish(self, *arguments, drafter="bank", approver="shop", **options):
         draft = await self.of(drafter).CreateRate(self.rate(*arguments, **options))
         return await self.of(approver, "eve").ApproveRate(self.asking(pb.ApproveRateRequest, draft.name))
 
@@ -277,12 +279,24 @@ async def test_no_cycle_of_rates_gains(desk):
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await desk.of("bank", "eve").ApproveRate(desk.asking(pb.ApproveRateRequest, draft.name))
     assert reason(error.value) == "RATE_CYCLE_GAINS"
-    assert "bank-points -> shop-points -> broker-points -> bank-points" in error.value.details()
-    assert "51/50 (a gain of 1/50)" in error.value.details()
-    assert begins.isoformat() in error.value.details()
+    words = error.value.details() or ""
+    assert "bank-points -> shop-points -> broker-points -> bank-points" in words
+    assert "51/50 (a gain of 1/50)" in words
+    assert begins.isoformat() in words
     withdrawn = await desk.of("broker").WithdrawRate(desk.asking(pb.WithdrawRateRequest, draft.name))
     assert withdrawn.state == pb.RATE_STATE_WITHDRAWN
     assert await refused(desk.of("broker").GetRate(pb.GetRateRequest(name=draft.name))) == "RATE_NOT_FOUND"
+
+
+async def test_two_rates_that_gain_only_together_are_not_both_published(desk):
+    there = await desk.of("bank").CreateRate(desk.rate(2))
+    back = await desk.of("bank").CreateRate(desk.rate(1, source="shop-points", target="bank-points"))
+    stub = desk.of("shop", "eve")
+    answers = await asyncio.gather(
+        *(stub.ApproveRate(desk.asking(pb.ApproveRateRequest, draft.name)) for draft in (there, back)), return_exceptions=True
+    )
+    refusals = [reason(answer) for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    assert refusals == ["RATE_CYCLE_GAINS"]
 
 
 async def test_rates_in_pages(desk):

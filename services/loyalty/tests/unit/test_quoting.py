@@ -97,13 +97,13 @@ def test_the_order_in_which_lots_are_read_does_not_matter(price, available, term
 def test_halves_of_two_dates_make_a_whole():
     available = [Available("air", 1, START), Available("air", 1, None)]
     made = plan(1, available, {"air": Terms("air", 1, 2)})
-    assert [(line.points, line.value, line.residue) for line in made.lines] == [(2, 1, 0)]
+    assert [(line.points, line.value, line.residue) for line in made.lines] == [(2, 1, Fraction(0))]
 
 
 def test_a_point_worth_more_than_the_rest_leaves_a_residue():
     made = plan(10, [Available("air", 5), Available("bank", 3, START)], {"air": Terms("air", 7, 2), "bank": Terms("bank", 1, 1)})
     assert [(line.terms.program_id, line.points, line.value, line.residue) for line in made.lines] == [
-        ("bank", 3, 3, 0), ("air", 2, 7, 0),
+        ("bank", 3, 3, Fraction(0)), ("air", 2, 7, Fraction(0)),
     ]  # fmt: skip
     made = plan(2, [Available("air", 5)], {"air": Terms("air", 7, 2)})
     assert [(line.points, line.value, line.residue) for line in made.lines] == [(1, 2, Fraction(3, 2))]
