@@ -125,3 +125,107 @@ class PointsPosted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PointsPosted: _TypeAlias = PointsPosted  # noqa: Y015
+
+@_typing.final
+class SettlementClosed(_message.Message):
+    """The items of a settlement and what they come to are fixed; a fact, once. Subject `concord.loyalty.v1.settlement.closed`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLEMENT_ID_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    INSTITUTION_IDS_FIELD_NUMBER: _builtins.int
+    CUT_OFF_SEQUENCE_FIELD_NUMBER: _builtins.int
+    BUSINESS_DATE_FIELD_NUMBER: _builtins.int
+    settlement_id: _builtins.str
+    """Id of the settlement."""
+    currency_code: _builtins.str
+    """Currency it is in, ISO 4217."""
+    cut_off_sequence: _builtins.int
+    """Number of the ledger's last operation when it was closed."""
+    business_date: _builtins.str
+    """The business day that ended, YYYY-MM-DD; empty when it was closed by hand."""
+    @_builtins.property
+    def institution_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the institutions that have a part in it."""
+
+    def __init__(
+        self,
+        *,
+        settlement_id: _builtins.str = ...,
+        currency_code: _builtins.str = ...,
+        institution_ids: _abc.Iterable[_builtins.str] | None = ...,
+        cut_off_sequence: _builtins.int = ...,
+        business_date: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["business_date", b"business_date", "currency_code", b"currency_code", "cut_off_sequence", b"cut_off_sequence", "institution_ids", b"institution_ids", "settlement_id", b"settlement_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettlementClosed: _TypeAlias = SettlementClosed  # noqa: Y015
+
+@_typing.final
+class SettlementConfirmed(_message.Message):
+    """Both sides of each pair of a settlement have confirmed; a fact, once. Subject `concord.loyalty.v1.settlement.confirmed`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLEMENT_ID_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    INSTITUTION_IDS_FIELD_NUMBER: _builtins.int
+    settlement_id: _builtins.str
+    """Id of the settlement."""
+    currency_code: _builtins.str
+    """Currency it is in, ISO 4217."""
+    @_builtins.property
+    def institution_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the institutions that have a part in it."""
+
+    def __init__(
+        self,
+        *,
+        settlement_id: _builtins.str = ...,
+        currency_code: _builtins.str = ...,
+        institution_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "institution_ids", b"institution_ids", "settlement_id", b"settlement_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettlementConfirmed: _TypeAlias = SettlementConfirmed  # noqa: Y015
+
+@_typing.final
+class SettlementSettled(_message.Message):
+    """Every payment of a settlement has come; a fact, once. Subject `concord.loyalty.v1.settlement.settled`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLEMENT_ID_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    INSTITUTION_IDS_FIELD_NUMBER: _builtins.int
+    settlement_id: _builtins.str
+    """Id of the settlement."""
+    currency_code: _builtins.str
+    """Currency it is in, ISO 4217."""
+    @_builtins.property
+    def institution_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the institutions that have a part in it."""
+
+    def __init__(
+        self,
+        *,
+        settlement_id: _builtins.str = ...,
+        currency_code: _builtins.str = ...,
+        institution_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "institution_ids", b"institution_ids", "settlement_id", b"settlement_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettlementSettled: _TypeAlias = SettlementSettled  # noqa: Y015

@@ -66,13 +66,11 @@ class _SettlementLineKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Se
     SETTLEMENT_LINE_KIND_FEE: _SettlementLineKind.ValueType  # 2
     """The fee on them, which the payee of the principal owes its payer."""
     SETTLEMENT_LINE_KIND_PREFUNDED: _SettlementLineKind.ValueType  # 3
-    """The principal of a prepaid agreement, given back: it was paid before."""
+    """Whole minor units of the principal that the packs of a prepaid agreement bear: they were paid before."""
     SETTLEMENT_LINE_KIND_CORRECTION: _SettlementLineKind.ValueType  # 4
     """Points of an accepted dispute at their price."""
     SETTLEMENT_LINE_KIND_CORRECTION_FEE: _SettlementLineKind.ValueType  # 5
     """The fee on a correction."""
-    SETTLEMENT_LINE_KIND_CORRECTION_PREFUNDED: _SettlementLineKind.ValueType  # 6
-    """A correction of a prepaid agreement, given back."""
 
 class SettlementLineKind(_SettlementLineKind, metaclass=_SettlementLineKindEnumTypeWrapper):
     """What a line is for."""
@@ -84,13 +82,11 @@ SETTLEMENT_LINE_KIND_PRINCIPAL: SettlementLineKind.ValueType  # 1
 SETTLEMENT_LINE_KIND_FEE: SettlementLineKind.ValueType  # 2
 """The fee on them, which the payee of the principal owes its payer."""
 SETTLEMENT_LINE_KIND_PREFUNDED: SettlementLineKind.ValueType  # 3
-"""The principal of a prepaid agreement, given back: it was paid before."""
+"""Whole minor units of the principal that the packs of a prepaid agreement bear: they were paid before."""
 SETTLEMENT_LINE_KIND_CORRECTION: SettlementLineKind.ValueType  # 4
 """Points of an accepted dispute at their price."""
 SETTLEMENT_LINE_KIND_CORRECTION_FEE: SettlementLineKind.ValueType  # 5
 """The fee on a correction."""
-SETTLEMENT_LINE_KIND_CORRECTION_PREFUNDED: SettlementLineKind.ValueType  # 6
-"""A correction of a prepaid agreement, given back."""
 Global___SettlementLineKind: _TypeAlias = SettlementLineKind  # noqa: Y015
 
 class _ReconciliationState:
