@@ -1,6 +1,7 @@
 """For tests and the bench: services that answer examples and remember what they got, an issuer, and the gateway before them.
 
-`python -m gateway.testing` runs all three, prints `{"url", "token"}` as one line, and ends with its standard input.
+`python -m gateway.testing` runs all three, prints its `url` and a token for each kind of caller as one line of JSON, and ends
+with its standard input.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ from joserfc.jwk import ECKey
 
 from chassis.errors import DomainError, InvalidArgument, to_status
 from chassis.identity import InternalTokens, PrincipalKind, generate_key
-from gateway import contracts, server, wiring
+from gateway import contracts, openapi, server, wiring
 from gateway.config import Settings
 from gateway.contracts import Contracts, Rpc, is_choice
 from gateway.json_encoder import BY_LIBRARY, WRAPPERS
@@ -312,6 +313,17 @@ async def running(
         await backend.stop()
 
 
+def shared_out(served: Contracts, kinds: Sequence[str]) -> dict[str, str]:
+    """Every operation given to one of the kinds of callers that may call it, in turn: for each kind a regex of operation ids."""
+    given: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for operations in openapi.document(served)["paths"].values():
+        for operation in operations.values():
+            able = [kind for kind in kinds if kind in operation["x-concord-access"]["kinds"]]
+            fewest = min(able, key=lambda kind: len(given[kind]))  # an error says that an operation would be left out
+            given[fewest].append(operation["operationId"])
+    return {kind: f"^({'|'.join(ids)})$" for kind, ids in given.items()}
+
+
 def schemathesis(url: str, token: str, folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     """Runs schemathesis against a gateway's own document, with all its checks; exit status 0 means that it found nothing.
 
@@ -337,9 +349,9 @@ def schemathesis(url: str, token: str, folder: Path, *options: str) -> "subproce
 async def _main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with running(Path(folder), rate_requests_per_second=1e6, rate_burst_requests=1_000_000) as stack:
-            token = stack.issuer.token_for_all(stack.backend.served, PrincipalKind.STAFF)
-            operator = stack.issuer.token_for_all(stack.backend.served, PrincipalKind.OPERATOR)
-            sys.stdout.write(json.dumps({"url": stack.url, "token": token, "operator": operator}) + "\n")
+            kinds = (PrincipalKind.STAFF, PrincipalKind.CHANNEL, PrincipalKind.OPERATOR)
+            tokens = {kind.name.lower(): stack.issuer.token_for_all(stack.backend.served, kind) for kind in kinds}
+            sys.stdout.write(json.dumps({"url": stack.url, **tokens}) + "\n")
             sys.stdout.flush()
             stack.backend.remembers = False
             await asyncio.to_thread(sys.stdin.read)

@@ -93,9 +93,11 @@ class Gateway:
         """Reads."""
         return await self._call("GET", path, token, params=parameters)
 
-    async def post(self, path: str, token: str, body: Json, request_id: str | None = None, **parameters: str) -> Json:
+    async def post(
+        self, path: str, token: str, body: Json, request_id: str | None = None, etag: str | None = None, **parameters: str
+    ) -> Json:
         """Writes, once: every retry carries the same Idempotency-Key (a new one unless `request_id` is given)."""
-        headers = {"Idempotency-Key": request_id or uuid.uuid4().hex}
+        headers = {"Idempotency-Key": request_id or uuid.uuid4().hex} | ({"If-Match": etag} if etag else {})
         return await self._call("POST", path, token, params=parameters, headers=headers, json=body)
 
     async def put(self, path: str, token: str, body: Json) -> Json:
