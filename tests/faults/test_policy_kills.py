@@ -106,7 +106,7 @@ async def test_a_policy_is_tried_activated_and_followed_through_kills(platform: 
         )
         assert (int(run["customersDoneCount"]), int(run["customersChangedCount"])) == (total, PEOPLE_COUNT)
 
-        activation = gateway.post(f"/v1/{draft['name']}:activate", bob, {"etag": draft["etag"]}, request_id=f"{bank}-activate")
+        activation = gateway.post(f"/v1/{draft['name']}:activate", bob, {}, f"{bank}-activate", draft["etag"])
         asked = asyncio.create_task(activation)
         platform.kill("customer")
         await asked

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.system
 
 SAID = "SELECT count(*) FROM outbox"
 # When a row was written or rated, and in which order, may differ.
-UNSTABLE = {"update_time", "create_time", "recorded_at", "updated_at", "position"}
+UNSTABLE = {"update_time", "create_time", "recorded_at", "updated_at", "asked_at", "position"}
 
 
 # So many that rating, if it did not rest meanwhile, would rate some from facts that are folded in part.
