@@ -25,6 +25,7 @@ from customer.domain.comparisons import (
 )
 from customer.domain.features import DocumentNumber, Features
 from customer.domain.match_model import BITS_DIGITS, Model, prior_bits
+from customer.domain.sufficiency import too_little
 
 __all__ = [
     "Contribution", "Decision", "Explanation", "Features", "Model", "Rival", "Zone", "blocking_keys", "decide", "explain",
@@ -248,6 +249,10 @@ def _judged(model: Model, features: Features, customer_id: UUID, members: Mappin
         if not objection and not same_document and best.weight_bits < model.link_bits + NAME_AND_DATE_MARGIN_BITS:
             # Of a common name two people are born on one day somewhere.
             objection = "NOTHING_ELSE_AGREES" if _nothing_else_agrees(features, members[record_id]) else ""
+        if not objection and not same_document:
+            objection = _lacking(
+                model, features, [members[one] for one in nearest if explained[one].weight_bits >= model.link_bits]
+            )
         zone = Zone.STEWARD if objection else Zone.LINK
         reason = objection or ("IDENTITY_DOCUMENT" if same_document else "WEIGHT")
     elif "DOCUMENT_OF_ANOTHER" in rules:
@@ -257,6 +262,17 @@ def _judged(model: Model, features: Features, customer_id: UUID, members: Mappin
     else:
         zone, reason = Zone.NEW, "BELOW_STEWARD"
     return Rival(customer_id, record_id, zone, best.weight_bits, best, reason)
+
+
+def _lacking(model: Model, features: Features, near: Sequence[Features]) -> str:
+    """What is missing to link a record with any of these; of the nearest, if it is missing with all."""
+    found = ""
+    for other in near:
+        missing = too_little(features, other, levels(features, other), is_given_alike=_is_given_alike(model, features, other))
+        if not missing:
+            return ""
+        found = found or missing
+    return found
 
 
 def may_join(model: Model, some: Mapping[UUID, Features], others: Mapping[UUID, Features]) -> bool:
@@ -326,6 +342,16 @@ def _is_complete(features: Features) -> bool:
     )
 
 
+def _is_given_alike(model: Model, one: Features, other: Features) -> bool:
+    """Whether both state a given name, and it agrees, perhaps but for a slip."""
+    if _is_complete(one) and _is_complete(other):
+        return not _may_be_siblings(model, one, other)
+    if len(one.names.forms) != 1 or len(other.names.forms) != 1:
+        return False
+    [mine], [theirs] = one.names.forms, other.names.forms
+    return bool(mine.given and theirs.given) and given_close(mine, theirs)
+
+
 def _may_be_siblings(model: Model, one: Features, other: Features) -> bool:
     """Whether the given names differ, and not by a slip: of a slip, one is hardly a name that many have."""
     if one.names.han and other.names.han:
@@ -336,7 +362,9 @@ def _may_be_siblings(model: Model, one: Features, other: Features) -> bool:
     if name is not None and name >= NameLevel.SWAPPED:
         return False
     if name is NameLevel.CLOSE:
-        return one.emails.isdisjoint(other.emails) and any(
+        if one.birth_date and one.birth_date == other.birth_date and not one.emails.isdisjoint(other.emails):
+            return False
+        return any(
             mine.family == theirs.family
             and mine.given != theirs.given
             and model.is_known("given", mine.given)

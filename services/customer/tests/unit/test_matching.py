@@ -176,6 +176,46 @@ def test_a_record_that_is_silent_does_not_bring_father_and_son_together():
     assert (found.zone, found.reason, found.record_id) == (Zone.STEWARD, "BIRTH_DATE_DIFFERS", UUID(int=12))
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "reason"),
+    [
+        ({"name": "Person 0", "phone": "+420601000001"}, {"name": "Person 1", "phone": "+420601000002"}, "HOUSEHOLD_ONLY"),
+        ({"name": "谌碧霄", "city": "北京市"}, {"name": "谌碧霄", "city": "北京市"}, "ONE_ATTRIBUTE_ONLY"),
+        ({"name": "谌碧霄", "street": "建国路88号"}, {"name": "谌碧霄", "street": "建国路88号"}, "NOTHING_EXACT"),
+        ({"name": "谌碧霄", "phone": "13912340011"}, {"name": "谌碧霄", "phone": "13912340012"}, "ONE_ATTRIBUTE_ONLY"),
+        ({"name": "谌碧霄", "number": "6564365"}, {"name": "谌碧霄", "number": "6564366"}, "ONE_ATTRIBUTE_ONLY"),
+        (
+            {"family_name": "Gigney", "phone": "13912340011", "born": "1985-03-12"},
+            {"given_name": "Aurora", "family_name": "Gigney", "phone": "13912340011", "born": "1985-03-12"},
+            "HOUSEHOLD_ONLY",
+        ),
+        (
+            {"given_name": "Jan", "family_name": "Gigney", "phone": "13912340011"},
+            {"given_name": "Jana", "family_name": "Gigney", "phone": "13912340011"},
+            "GIVEN_NAME_DIFFERS",
+        ),
+        ({"name": "谌碧霄", "phone": "13912340011"}, {"name": "谌碧霄", "phone": "13912340011"}, ""),
+        ({"name": "谌碧霄", "born": "1985-03-12"}, {"name": "谌碧霄", "born": "1985-03-12"}, ""),
+        (
+            {"name": "谌碧霄", "born": "1985-03-12", "phone": "13912340011"},
+            {"name": "谌碧霄", "born": "1985-03-21", "phone": "13912340012"},
+            "",
+        ),
+    ],
+)
+def test_what_weighs_enough_is_linked_only_if_it_is_of_one_person(one, other, reason):
+    found = judged(person(**one), person(**other))
+    assert found.weight_bits >= MODEL.link_bits or reason, found
+    assert (found.zone, found.reason) == ((Zone.STEWARD, reason) if reason else (Zone.LINK, "WEIGHT"))
+
+
+def test_one_of_several_records_may_say_enough():
+    rare = person("谌碧霄", "1985-03-12")
+    members = {UUID(int=11): person("谌碧霄", phone="13912340012"), UUID(int=12): rare}
+    found = decide(MODEL, replace(rare, phones=frozenset({"13912340011"})), {UUID(int=1): members}, population=POPULATION)
+    assert (found.zone, found.reason) == (Zone.LINK, "WEIGHT")
+
+
 def test_a_customer_does_not_grow_without_end():
     members = {UUID(int=100 + place): WANG for place in range(RECORDS_OF_ONE_SOURCE_MAX)}
     found = decide(MODEL, WANG, {UUID(int=1): members}, population=POPULATION)
