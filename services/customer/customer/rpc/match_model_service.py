@@ -63,7 +63,7 @@ class MatchModelServicer(MatchModelServiceServicer):
 
         async def handler(unit: UnitOfWork) -> pb.MatchModel:
             share = float(model.details.get("false_links_share_max", 0))
-            version = await store.insert(unit.connection, ModelState.TRAINED, share, 0, unit.principal.subject, unit.now)
+            version = await store.insert(unit.connection, share, 0, unit.principal.subject, unit.now)
             await store.trained(unit.connection, version, model.renamed(str(version)).to_json())
             return await self._read(unit.connection, version, unit.now)
 
@@ -73,7 +73,6 @@ class MatchModelServicer(MatchModelServiceServicer):
         async def handler(unit: UnitOfWork) -> pb.MatchModel:
             version = await store.insert(
                 unit.connection,
-                ModelState.TRAINING,
                 request.false_links_share_max or FALSE_LINKS_SHARE,
                 request.records_count_max or RECORDS_COUNT,
                 unit.principal.subject,

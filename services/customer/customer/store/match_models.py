@@ -99,14 +99,12 @@ async def in_force(connection: Connection, now: datetime) -> int:
     return SHIPPED if version is None else version
 
 
-async def insert(
-    connection: Connection, state: ModelState, share_max: float, records_max: int, created_by: str, now: datetime
-) -> int:
-    """Keeps a new model, without content; returns its version."""
+async def insert(connection: Connection, share_max: float, records_max: int, created_by: str, now: datetime) -> int:
+    """Keeps a new model, in training until it has its content; returns its version."""
     version: int = await connection.fetchval(
         "INSERT INTO match_models (state, false_links_share_max, records_count_max, progress_percent, attempts_count,"
         " error_reason, created_by, create_time) VALUES ($1, $2, $3, 0, 0, '', $4, $5) RETURNING version",
-        state, share_max, records_max, created_by, now,
+        ModelState.TRAINING, share_max, records_max, created_by, now,
     )  # fmt: skip
     return version
 
@@ -126,23 +124,27 @@ async def page(connection: Connection, before: int | None, limit: int) -> list[M
 
 
 async def trained(connection: Connection, version: int, content: str) -> None:
-    """A model has its content."""
+    """A model has its content; one that another process trained meanwhile keeps the other's."""
     await connection.execute(
-        "UPDATE match_models SET state = $2, content = $3, progress_percent = 100 WHERE version = $1",
-        version, ModelState.TRAINED, content,
+        "UPDATE match_models SET state = $2, content = $3, progress_percent = 100 WHERE version = $1 AND state = $4",
+        version, ModelState.TRAINED, content, ModelState.TRAINING,
     )  # fmt: skip
 
 
 async def failed(connection: Connection, version: int, reason: str) -> None:
     """A training came to nothing."""
     await connection.execute(
-        "UPDATE match_models SET state = $2, error_reason = $3 WHERE version = $1", version, ModelState.FAILED, reason
-    )
+        "UPDATE match_models SET state = $2, error_reason = $3 WHERE version = $1 AND state = $4",
+        version, ModelState.FAILED, reason, ModelState.TRAINING,
+    )  # fmt: skip
 
 
 async def progressed(connection: Connection, version: int, percent: int) -> None:
-    """A training goes on."""
-    await connection.execute("UPDATE match_models SET progress_percent = $2 WHERE version = $1", version, percent)
+    """A training goes on. What is told late is no step back, and changes nothing of a training that is over."""
+    await connection.execute(
+        "UPDATE match_models SET progress_percent = greatest(progress_percent, $2) WHERE version = $1 AND state = $3",
+        version, percent, ModelState.TRAINING,
+    )  # fmt: skip
 
 
 async def activate(connection: Connection, version: int, approved_by: str, effective_time: datetime) -> None:
@@ -155,7 +157,7 @@ async def activate(connection: Connection, version: int, approved_by: str, effec
 async def take_training(connection: Connection) -> ModelRow | None:
     """The next training to do, counted as attempted; None for none. The caller holds the lease of jobs."""
     row = await connection.fetchrow(
-        "UPDATE match_models SET attempts_count = attempts_count + 1"
+        "UPDATE match_models SET attempts_count = attempts_count + 1, progress_percent = 0"
         " WHERE version = (SELECT min(version) FROM match_models WHERE state = 1) RETURNING " + _COLUMNS
     )
     return ModelRow(*row) if row else None

@@ -5,6 +5,7 @@ import os
 from uuid import UUID
 
 import pytest
+from asyncpg import UniqueViolationError
 
 from chassis.clock import now
 from chassis.ids import new_id
@@ -17,7 +18,8 @@ from customer.store.record_writes import COPIED_FROM_RECORDS, Content, RacedErro
 from customer.store.records import PRESENT_PARTY, STATED_PARTY, STATED_PAYLOAD, Member
 from customer.store.vault import Vault, bound_to
 
-_numbers = itertools.count()
+HOT_KEY = 7
+_numbers = itertools.count(HOT_KEY + 1)
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ async def connection(database):
         yield made
 
 
-async def add(connection, vault, customer_id=None, institution="bank", key=None, count=1):
+async def add(connection, vault, customer_id=None, institution="bank", key=None, count=1, keys=()):
     source = (await institutions.find_source_systems(connection, [(institution, "core")]))[
         f"institutions/{institution}/sourceSystems/core"
     ]
@@ -50,7 +52,7 @@ async def add(connection, vault, customer_id=None, institution="bank", key=None,
             data_key.seal(party.SerializeToString(), bound_to(place, record_id, 1))
             for place in (PRESENT_PARTY, STATED_PARTY, STATED_PAYLOAD)
         ]
-        writes.new[record_id] = member, Content(sealed[0], [7, next(_numbers)], [3, 4])
+        writes.new[record_id] = member, Content(sealed[0], keys or [HOT_KEY, next(_numbers)], [3, 4])
         writes.states.append(State(record_id, 1, institution, b"hash", now(), sealed[2], sealed[1]))
         writes.links.append(Link(record_id, 1, member.customer_id, 1, 1, "", None, b"", now()))
         made.append(member)
@@ -66,6 +68,12 @@ async def test_a_source_key_taken_meanwhile_is_a_race_that_runs_again(connection
         await add(connection, vault, key=b"same", count=count)
 
 
+@pytest.mark.parametrize("count", [1, COPIED_FROM_RECORDS])
+async def test_what_would_fail_again_is_no_race(connection, vault, count):
+    with pytest.raises(UniqueViolationError):
+        await add(connection, vault, count=count, keys=[HOT_KEY, HOT_KEY])
+
+
 async def test_few_and_many_are_written_alike(connection, vault):
     few = await add(connection, vault)
     many = await add(connection, vault, count=COPIED_FROM_RECORDS)
@@ -73,7 +81,7 @@ async def test_few_and_many_are_written_alike(connection, vault):
         rows = await connection.fetch(f"SELECT * FROM {table}")
         assert len(rows) == 1 + COPIED_FROM_RECORDS
         assert len({len([value for value in row if value is not None]) for row in rows}) == 1
-    held = await matches.holders(connection, [7])
+    held = await matches.holders(connection, [HOT_KEY])
     assert len(held) == matches.RECORDS_OF_A_KEY_MAX + 1
     [[seen]] = await records.visible(connection, vault, [(many[9].customer_id, None)])
     assert (seen.record_id, seen.party.birth_date) == (many[9].record_id, "1970-12-13")
