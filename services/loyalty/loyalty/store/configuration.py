@@ -20,9 +20,13 @@ from loyalty.domain.ledger.configuration import (
 
 async def raise_version(connection: Connection) -> None:
     """Says that the configuration changes. To be called before anything of it is read in the transaction: it takes the heads'
-    locks, so changes come one after the other, and no batch is decided meanwhile."""
+    locks, so changes come one after the other, and no batch is decided meanwhile.
+
+    A sequence gives the number, because it is not taken back with a transaction: what was read in one that failed is never taken
+    for the next one's.
+    """
     await connection.execute(
-        "UPDATE ledger_heads h SET configuration_version = configuration_version + 1"
+        "UPDATE ledger_heads h SET configuration_version = nextval('configuration_versions')"
         " FROM (SELECT shard FROM ledger_heads ORDER BY shard FOR UPDATE) locked WHERE h.shard = locked.shard"
     )
 

@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -33,7 +34,23 @@ async def test_it_is_read_again_only_when_it_changed(database, program):
     async with database.transaction() as connection:
         second = await known.of_version(connection, await version(connection))
     assert (first.program(program).pending_days, second.program(program).pending_days) == (0, 3)
-    assert second.version == first.version + 1
+    assert second.version > first.version
+
+
+async def test_what_was_read_in_a_change_that_failed_is_not_taken_for_the_next_one(database, program):
+    known = Configurations()
+    for pending_days, fails in ((3, True), (4, False)):
+        with suppress(ZeroDivisionError):
+            async with database.transaction() as connection:
+                await configuration.raise_version(connection)
+                await programs.update(connection, program, pending_days=pending_days)
+                assert (await known.of_version(connection, await version(connection))).program(
+                    program
+                ).pending_days == pending_days
+                if fails:
+                    raise ZeroDivisionError
+    async with database.connection() as connection:
+        assert (await known.current(connection)).program(program).pending_days == 4
 
 
 async def test_nobody_changes_it_while_a_batch_holds_the_head(database, program):

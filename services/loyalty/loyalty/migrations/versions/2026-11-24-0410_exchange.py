@@ -21,6 +21,7 @@ FIXED = {
 
 def upgrade() -> None:
     """Programmes that are there promise what they did: points that never expire, shown without decimals."""
+    op.execute("CREATE SEQUENCE configuration_versions START WITH 2")
     _programs()
     _expiry_policies()
     _agreements()

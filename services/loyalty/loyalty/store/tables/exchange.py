@@ -8,6 +8,7 @@ from sqlalchemy import (
     Date,
     ForeignKey,
     Index,
+    Sequence,
     SmallInteger,
     Table,
     Text,
@@ -18,6 +19,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from loyalty.store.tables.base import INSTANT, metadata
+
+configuration_versions = Sequence("configuration_versions", start=2, metadata=metadata)
 
 programs = Table(
     "programs",
