@@ -89,7 +89,8 @@ class AgreementMethods:
         mine = None if principal.sees_all else principal.institution or ""
         async with self._database.connection() as connection:
             rows = await agreements.list_after(connection, mine, UUID(keys[0]) if keys else None, limit + 1)
-            found = [await _to_message(connection, row, principal) for row in rows[:limit]]
+            newest = await agreements.newest(connection, rows[:limit])
+        found = [messages.to_agreement(row, version, principal) for row, version in zip(rows, newest, strict=False)]
         token = pages.encode([str(rows[limit - 1]["agreement_id"])], request) if len(rows) > limit else ""
         return pb.ListAgreementsResponse(agreements=found, next_page_token=token)
 
@@ -112,7 +113,7 @@ class AgreementMethods:
         async def handler(unit: UnitOfWork) -> pb.Agreement:
             row = await _require_open(unit, request.name, request.etag)
             terms = _checked(request.terms, Funding(row["funding"]), "terms.")
-            newest = (await agreements.versions(unit.connection, row))[0]
+            newest = (await agreements.newest(unit.connection, [row]))[0]
             person = messages.person_of(unit.principal)
             version = domain.amended(newest, terms, messages.wanted_time(request.terms), person)
             return await _saved(unit, row, version)
@@ -122,7 +123,7 @@ class AgreementMethods:
     async def SubmitAgreement(self, request: pb.SubmitAgreementRequest, context: Context) -> pb.Agreement:
         async def handler(unit: UnitOfWork) -> pb.Agreement:
             row = await _require_open(unit, request.name, request.etag)
-            newest = (await agreements.versions(unit.connection, row))[0]
+            newest = (await agreements.newest(unit.connection, [row]))[0]
             return await _saved(unit, row, _ruled(lambda: domain.submitted(newest)))
 
         return await self._commands.run(request, handler)
@@ -138,7 +139,7 @@ class AgreementMethods:
             if institution_id not in sides or (not unit.principal.sees_all and institution_id != unit.principal.institution):
                 rule = "must name the issuer or the partner, and be your own unless you are the operator"
                 raise messages.invalid([("institution", rule)], "APPROVAL_SIDE_INVALID")
-            newest = (await agreements.versions(unit.connection, row))[0]
+            newest = (await agreements.newest(unit.connection, [row]))[0]
             person = messages.person_of(unit.principal)
             version = _ruled(lambda: domain.approved(newest, sides, institution_id, person, unit.now))
             if version.state is VersionState.APPROVED and row["state"] == AgreementState.DRAFT:
@@ -244,7 +245,7 @@ async def _saved(unit: UnitOfWork, row: asyncpg.Record, version: Version) -> pb.
 
 
 async def _to_message(connection: Connection, row: asyncpg.Record, viewer: Principal) -> pb.Agreement:
-    return messages.to_agreement(row, (await agreements.versions(connection, row))[0], viewer)
+    return messages.to_agreement(row, (await agreements.newest(connection, [row]))[0], viewer)
 
 
 def _checked(message: pb.AgreementTerms, funding: Funding, prefix: str) -> domain.Terms:

@@ -1,6 +1,7 @@
 """Agreements, the versions of their terms, packs, and what is owed under them."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from fractions import Fraction
 
@@ -79,7 +80,7 @@ async def save_version(connection: Connection, agreement: asyncpg.Record, versio
     )  # fmt: skip
 
 
-async def versions(connection: Connection, agreement: asyncpg.Record, before: int | None = None, limit: int = 1) -> list[Version]:
+async def versions(connection: Connection, agreement: asyncpg.Record, before: int | None, limit: int) -> list[Version]:
     """Versions, newest first, before one."""
     rows = await connection.fetch(
         "SELECT * FROM agreement_versions WHERE agreement_id = $1 AND ($2::bigint IS NULL OR version < $2)"
@@ -87,6 +88,17 @@ async def versions(connection: Connection, agreement: asyncpg.Record, before: in
         agreement["agreement_id"], before, limit,
     )  # fmt: skip
     return [_to_version(agreement, row) for row in rows]
+
+
+async def newest(connection: Connection, agreements: Sequence[asyncpg.Record]) -> list[Version]:
+    """Of each agreement the newest version, in the agreements' order."""
+    rows = await connection.fetch(
+        "SELECT DISTINCT ON (agreement_id) * FROM agreement_versions WHERE agreement_id = ANY($1::uuid[])"
+        " ORDER BY agreement_id, version DESC",
+        [agreement["agreement_id"] for agreement in agreements],
+    )
+    of_agreement = {row["agreement_id"]: row for row in rows}
+    return [_to_version(agreement, of_agreement[agreement["agreement_id"]]) for agreement in agreements]
 
 
 async def in_force(connection: Connection, agreement: asyncpg.Record, at: datetime) -> Version | None:
