@@ -8,14 +8,12 @@ from loyalty.domain.rewards import Offer, RewardState, VoucherState, code_hash, 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
 
-@given(st.integers(0, 10))
-def test_a_code_is_read_however_it_is_typed(_):
-    code = new_code()
-    assert len(code) == 23
-    assert (
-        code_hash(code) == code_hash(code.lower().replace("-", "")) == code_hash(f" {code} ".replace("0", "o").replace("1", "l"))
-    )
-    assert code_hash(code) != code_hash(new_code())
+def test_a_code_is_read_however_it_is_typed():
+    for code in (new_code() for _ in range(50)):
+        typed = f" {code} ".replace("0", "o").replace("1", "l")
+        assert len(code) == 23
+        assert code_hash(code) == code_hash(code.lower().replace("-", "")) == code_hash(typed)
+        assert code_hash(code) != code_hash(new_code())
 
 
 @pytest.mark.parametrize("code", ["", "ABCDE", "U" * 20, "ABCDE-FGHJK-MNPQR-STVW", "ABCDEFGHJKMNPQRSTVWX0"])
