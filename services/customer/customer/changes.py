@@ -9,10 +9,12 @@ from chassis.ids import new_id
 from chassis.unit_of_work import UnitOfWork
 from customer import findings, published, publishing
 from customer.core import Core
+from customer.domain.golden import Golden
 from customer.domain.vocabulary import LinkOrigin, MoveReason, ResolutionReason
 from customer.store import anchors, record_writes
 from customer.store import customers as customer_store
 from customer.store import merges as merge_store
+from customer.store import quality as quality_store
 from customer.store import records as record_store
 from customer.store.customers import CustomerRow
 from customer.store.links import Link
@@ -148,6 +150,11 @@ class Changes:
                 row.merged_into = None
         self.writes.customers = rows
         self.writes.links = list(self._new_links.values())
+        policy = await self.core.policies.at(connection, self.unit.now)
+        changed = [(row, list(self.members[row.customer_id].values())) for row in rows]
+        believed: list[Golden] = []
+        if is_new := self._is_all_new():  # what is published of these rests on nothing in the database: written in one statement
+            believed, self.writes.qualities = await publishing.customers_changed(self.unit, policy, changed)
         await record_writes.write(connection, self.writes, self.now)
         for loser_id, moved in emptied.items():
             link = self._new_links[moved[-1].record_id]
@@ -156,9 +163,9 @@ class Changes:
                 Merge(new_id(), loser_id, link.customer_id, ResolutionReason(link.reason).name, "", link.decided_by, self.now),
                 [member.record_id for member in moved],
             )
-        policy = await self.core.policies.at(connection, self.unit.now)
-        changed = [(row, list(self.members[row.customer_id].values())) for row in rows]
-        believed = await publishing.customers_changed(self.unit, policy, changed)
+        if not is_new:
+            believed, crossed = await publishing.customers_changed(self.unit, policy, changed)
+            await quality_store.remember(connection, crossed)
         moves: dict[tuple[UUID, UUID, MoveReason], list[Member]] = {}
         for member, reason in self._moved.values():
             former = self._came_from[member.record_id]
@@ -168,6 +175,12 @@ class Changes:
             self.unit.publish(published.records_moved(former, to, members, reason.name, epoch))
         known = [member.record_id for _, members in changed for member in members if member.record_id not in self.writes.new]
         await findings.ask(connection, self.core.index, believed, known, self.now)
+
+    def _is_all_new(self) -> bool:
+        """Whether every touched customer is new and rests on no weighed link."""
+        members = [member for customer_id in self._touched for member in self.members[customer_id].values()]
+        is_new = all(self.rows[customer_id].version <= 1 for customer_id in self._touched)
+        return is_new and not self._moved and not any(map(publishing.by_match, members))
 
     async def _let_follow(self) -> None:
         """Consents and restrictions follow moved records; a new record may free a customer of its restriction."""

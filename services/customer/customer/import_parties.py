@@ -1,14 +1,12 @@
 """A row of a bulk import as a source record. No I/O."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from chassis import rules
 from concord.customer.v1 import intake_service_pb2 as pb
-from concord.customer.v1.party_pb2 import EmailAddress, IdentifierScheme, Party, PartyRoleKind
+from concord.customer.v1.party_pb2 import IdentifierScheme, Party, PartyRoleKind
 from customer.domain import import_rows
 from customer.domain.intake import Rejected
 
@@ -28,6 +26,7 @@ _EMAILS = ("email", "email_2")
 _LINES = ("address_line_1", "address_line_2", "address_line_3")
 _NAMES = {"full_name": "full_name", "given_name": "given_name", "family_name": "family_name", "latin_name": "latin_name"}
 _ADDRESS = {"locality": "locality", "administrative_area": "administrative_area", "postal_code": "postal_code"}
+_PLACES = (*_ADDRESS, "country_code")
 _PARTY = {"language": "language_code", "time_zone": "time_zone", "occupation": "occupation"}
 _EMPLOYMENT = {
     "employer_name": "employer_name",
@@ -62,7 +61,7 @@ def source_record(texts: Texts, defaults: Defaults) -> pb.SourceRecord:
     if text := texts.get("observe_time"):
         record.observe_time.FromDatetime(import_rows.instant("observe_time", text))
     else:
-        record.observe_time.CopyFrom(Timestamp(seconds=defaults.observe_seconds))
+        record.observe_time.seconds = defaults.observe_seconds
     _fill(record.party, texts, defaults)
     if broken := rules.broken(record):
         path, rule = broken[0]
@@ -74,7 +73,8 @@ def _fill(party: Party, texts: Texts, defaults: Defaults) -> None:
     get = texts.get
     party.party_kind = import_rows.party_kind(get("party_kind", ""))  # type: ignore[assignment]
     _set(party, _PARTY, texts)
-    _set_each(lambda: party.party_name, _NAMES, texts)
+    if not texts.keys().isdisjoint(_NAMES):
+        _set(party.party_name, _NAMES, texts)
     if text := get("alias"):
         party.party_name.aliases.append(text)
     if text := get("birth_date"):
@@ -84,19 +84,21 @@ def _fill(party: Party, texts: Texts, defaults: Defaults) -> None:
     for column, scheme in _DOCUMENTS.items():
         if text := get(column):
             party.identifiers.add(scheme=scheme, country_code=_document_country(column, texts, defaults), value=text)
-    if any(column in texts for column in _PHONES):
+    if not texts.keys().isdisjoint(_PHONES):
         country = _country("phone_country", texts, defaults.country_code)
         for column in _PHONES:
             if text := get(column):
                 party.phones.add(number=text, country_code=country)
-    party.emails.extend(EmailAddress(address=texts[column]) for column in _EMAILS if column in texts)
+    for column in _EMAILS:
+        if text := get(column):
+            party.emails.add(address=text)
     _fill_address(party, texts, defaults)
     _fill_social(party, texts)
 
 
 def _fill_address(party: Party, texts: Texts, defaults: Defaults) -> None:
     lines = [texts[column] for column in _LINES if column in texts]
-    if not lines and not any(column in texts for column in (*_ADDRESS, "country_code")):
+    if not lines and texts.keys().isdisjoint(_PLACES):
         return
     address = party.postal_address
     address.address_lines.extend(lines)
@@ -105,9 +107,10 @@ def _fill_address(party: Party, texts: Texts, defaults: Defaults) -> None:
 
 
 def _fill_social(party: Party, texts: Texts) -> None:
-    if any(column in texts for column in _EMPLOYMENT):
+    if not texts.keys().isdisjoint(_EMPLOYMENT):
         _set(party.employment, _EMPLOYMENT, texts)
-    _set_each(lambda: party.demographics, _DEMOGRAPHICS, texts)
+    if not texts.keys().isdisjoint(_DEMOGRAPHICS):
+        _set(party.demographics, _DEMOGRAPHICS, texts)
     if text := texts.get("nationality"):
         party.demographics.nationality_country_code = import_rows.country("nationality", text)
     if text := texts.get("dependants_count"):
@@ -119,13 +122,9 @@ def _fill_social(party: Party, texts: Texts) -> None:
 
 
 def _set(message: Any, fields: Mapping[str, str], texts: Texts) -> None:
-    _set_each(lambda: message, fields, texts)
-
-
-def _set_each(message: Callable[[], Any], fields: Mapping[str, str], texts: Texts) -> None:
     for column, name in fields.items():
-        if text := texts.get(column):
-            setattr(message(), name, text)
+        if column in texts:
+            setattr(message, name, texts[column])
 
 
 def _country(field: str, texts: Texts, default: str) -> str:

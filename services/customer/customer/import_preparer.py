@@ -6,12 +6,13 @@ It holds keys in memory, gets everything over its standard input, and ends with 
 import asyncio
 import contextlib
 import functools
+import gc
 import pickle
 import struct
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
 from typing import IO, Any, NamedTuple
@@ -24,7 +25,7 @@ from customer.domain.intake import Rejected
 from customer.domain.row_splitter import Row
 from customer.import_parties import Defaults, source_record
 from customer.lone import LoneMaker, Moment, bare
-from customer.prepare import Prepared, prepare_with_evidence, seal
+from customer.prepare import Prepared, prepare_with_party, seal
 from customer.store.institutions import SourceSystem
 from customer.store.vault import DataKey
 
@@ -105,14 +106,14 @@ def _prepared(
     try:
         texts = reading.reader.texts(row)
         record = source_record(texts, reading.defaults)
-        item, party, features = prepare_with_evidence(now, index, reading.source, record, is_canonical=True)
+        item, party = prepare_with_party(now, index, reading.source, record, is_canonical=True)
     except Rejected as rejected:
         own_key = texts.get("source_record_key", "")
         return Refused(row_number, line_number, own_key, rejected.field, rejected.reason, rejected.description)
     if key is not None:
         record_id, data_key = key
-        item = replace(item, record_id=record_id, sealed=seal(item, data_key, record_id, 1))
-        if moment is not None and (lone := maker.make(item, party, features, moment)) is not None:
+        item = item._replace(record_id=record_id, sealed=seal(item, data_key, record_id, 1))
+        if moment is not None and (lone := maker.make(item, party, moment)) is not None:
             item = bare(item, lone)
     return Ready(row_number, line_number, item)
 
@@ -208,6 +209,9 @@ def _read(pipe: IO[bytes]) -> Any:
 
 def main() -> None:
     """Prepares chunks until the input ends."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # rows hold no cycles, and what a chunk brings is gone with it
     while True:
         try:
             reading, chunk = _read(sys.stdin.buffer)

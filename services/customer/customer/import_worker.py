@@ -29,6 +29,7 @@ from customer.import_parquet import ParquetRows, PartsFile
 from customer.import_parties import Defaults
 from customer.import_preparer import Chunk, PreparerDied, Preparers, Reading, Ready, Refused
 from customer.lone import Moment, whole
+from customer.prepare import Prepared
 from customer.store import imports as store
 from customer.store import institutions as institution_store
 from customer.store.imports import ImportRow, Rejection
@@ -36,7 +37,8 @@ from customer.store.institutions import SourceSystem
 from customer.store.vault import DataKey, bound_to
 
 LEASE = "imports"
-CHUNK_ROWS_MAX = 2_000
+CHUNK_ROWS_MAX = 3_000
+"""Of one transaction: who ingests a single record meanwhile may wait for it, and indexes like many keys at once."""
 CHUNK_BYTES_MAX = 4 << 20
 CHUNKS_AHEAD_MAX = 3
 """Prepared or being prepared while one is written: enough that nobody waits, few enough to stay small."""
@@ -213,7 +215,7 @@ class ImportWorker:
         taken = await ingest.take(unit, self._core, [one.item for one in ready])
         for one, outcome in zip(ready, taken, strict=True):
             if isinstance(outcome, Rejected):
-                key = pb.SourceRecord.FromString(whole(one.item).payload).source_record_key
+                key = await self._source_record_key(one.item)
                 refused = Refused(one.row_number, one.line_number, key, outcome.field, outcome.reason, outcome.description)
                 rejections.append(self._rejection(job, refused))
             else:
@@ -223,6 +225,11 @@ class ImportWorker:
         if rejections:
             await store.insert_rejections(unit.connection, job.row.import_id, job.source.number, rejections)
         return counts
+
+    async def _source_record_key(self, item: Prepared) -> str:
+        keys = await self._vault.keys([item.record_id]) if item.record_id else {}
+        payload = whole(item, keys[item.record_id]).payload if item.record_id else item.payload
+        return pb.SourceRecord.FromString(payload).source_record_key
 
     def _rejection(self, job: _Job, item: Refused) -> Rejection:
         key = item.source_record_key

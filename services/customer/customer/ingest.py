@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 from uuid import UUID
 
 from chassis.unit_of_work import UnitOfWork
 from concord.customer.v1.party_pb2 import Party
-from customer.candidates import Holders
+from customer.candidates import Holders, evidence
 from customer.changes import Changes
 from customer.core import Core
 from customer.domain.intake import Rejected, outcome_of_state
@@ -32,15 +31,19 @@ _Said = dict[tuple[bytes, datetime], int]
 """The number of the state, by content and instant of observation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """What became of a record."""
 
     outcome: Outcome
+    source_system: str
     record_id: UUID
-    record: str
     customer_id: UUID
     reason: ResolutionReason
+
+    @property
+    def record(self) -> str:
+        """`institutions/{institution}/sourceSystems/{source_system}/records/{record}`."""
+        return f"{self.source_system}/records/{self.record_id}"
 
 
 async def take(unit: UnitOfWork, core: Core, items: Sequence[Prepared]) -> list[Taken | Rejected]:
@@ -68,11 +71,11 @@ async def take(unit: UnitOfWork, core: Core, items: Sequence[Prepared]) -> list[
         elif batch.leaves_alone(item):
             taken.append((Outcome.CREATED, batch.whose(item), ResolutionReason.NEW_CUSTOMER))
         else:
-            taken.append(batch.take(whole(item)))
+            taken.append(batch.take(batch.whole(item)))
     if news:
         await batch.write()
     return [
-        Taken(outcome, known.record_id, f"{item.source.name}/records/{known.record_id}", known.customer_id, reason)
+        Taken(outcome, item.source.name, known.record_id, known.customer_id, reason)
         for item, (outcome, known, reason) in zip(items, taken, strict=True)
     ]
 
@@ -108,8 +111,8 @@ def _unchanged(item: Prepared, known: Found) -> tuple[Outcome, Found, Resolution
     return outcome, known, ResolutionReason.SOURCE_KEY
 
 
-def _alone(item: Prepared, lone: Lone) -> Alone:
-    return Alone(lone.customer_id, item.content_hash, lone.features())
+def _alone(item: Prepared, lone: Lone, key: DataKey) -> Alone:
+    return Alone(lone.customer_id, item.content_hash, evidence(lone.party(key), item.source.name))
 
 
 class Whose(NamedTuple):
@@ -138,11 +141,11 @@ class _Batch:
     async def load(self, items: Sequence[Prepared], found: dict[_Key, Found], said: Mapping[UUID, Collection[Statement]]) -> None:
         """Locks what these items may touch, and reads the records of every customer that they may belong to."""
         connection = self.unit.connection
-        holders = Holders()
+        holders, population = Holders(), 0
         decided = [item for item in items if item.key not in found or item.content_hash != found[item.key].content_hash]
-        blocking_keys = {key for item in decided for key in item.blocking_keys}
+        blocking_keys = sorted({key for item in decided for key in item.blocking_keys})  # near ones lie together in the index
         if blocking_keys:
-            await matches.lock_stripes(connection, blocking_keys)
+            population = await matches.lock_stripes(connection, blocking_keys)
             await holders.read(connection, blocking_keys)
         customers = {found[item.key].customer_id for item in items if item.key in found}
         for item in decided:
@@ -161,7 +164,6 @@ class _Batch:
                 }
         await self._take_keys(items)
         rejected = await rejections.rejected_with(connection, list(by_id)) if by_id else {}
-        population = await matches.population(connection) if blocking_keys else 0
         self.policy_version = (await self.core.policies.at(connection, self.unit.now)).version
         self.resolver = Resolver(self.changes, self.core.models.current(), holders, by_id, rejected, population)
 
@@ -184,7 +186,8 @@ class _Batch:
             return False
         if (lone.policy_version, lone.model_version) != (self.policy_version, self.resolver.model_version):
             return False  # they were replaced since it was prepared
-        if not self.resolver.leaves_alone(record_id, item.blocking_keys, lambda: _alone(item, lone)):
+        key = self.keys[record_id]
+        if not self.resolver.leaves_alone(record_id, item.blocking_keys, lambda: _alone(item, lone, key)):
             return False
         self.alone[item.key] = item
         self.alone_keys[record_id] = item.key
@@ -195,12 +198,16 @@ class _Batch:
         """Of an item that was left alone."""
         return Whose(cast(UUID, item.record_id), cast(Lone, item.lone).customer_id)
 
+    def whole(self, item: Prepared) -> Prepared:
+        """An item as it was before it was made bare."""
+        return whole(item, self.keys[item.record_id]) if item.record_id else item
+
     def _meet(self, item: Prepared) -> None:
         """Records that were left alone and are near to this one join what is decided in memory."""
         same = self.alone.get(item.key)
         for record_id in self.resolver.take_back((*item.blocking_keys, *(same.blocking_keys if same else ()))):
             left = self.alone.pop(self.alone_keys[record_id])
-            member, content = self._new(whole(left))
+            member, content = self._new(self.whole(left))
             self.resolver.add_alone(member, content, self.whose(left).customer_id)
 
     def take(self, item: Prepared) -> tuple[Outcome, Member, ResolutionReason]:

@@ -1,7 +1,7 @@
 """Publishes changed customers: their public state, and their quality where it enters another band. In the change's unit."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
@@ -24,19 +24,21 @@ from customer.survivorship_standard import quality_standard
 AT_ONCE_MAX = 25
 """Customers between which the event loop turns."""
 Changed: TypeAlias = Sequence[tuple[CustomerRow, Sequence[Member]]]
+Crossed: TypeAlias = Mapping[UUID, Remembered]
+"""By customer: the qualities that have entered another band, as they are published."""
 Assessed: TypeAlias = Sequence[tuple[CustomerRow, Sequence[Member], Golden]]
 
 
-async def customers_changed(unit: UnitOfWork, policy: Policy, changed: Changed) -> list[Golden]:
-    """Publishes customers, each in its new state, with all of its live records.
+async def customers_changed(unit: UnitOfWork, policy: Policy, changed: Changed) -> tuple[list[Golden], Crossed]:
+    """Publishes customers, each in its new state, with all of its live records, and its quality in a new band.
 
     Args:
-        unit: of the change. Records, links and the rows of the customers are written.
+        unit: of the change. Records, links and the rows of the customers are written, unless all of this is new.
         policy: in force at `unit.now`.
         changed: the customers' rows with their new versions, and their members.
 
     Returns:
-        What is believed of each.
+        What is believed of each, and the qualities that are published: to be remembered in the same transaction.
     """
     assessed = []
     for place, (row, members) in enumerate(changed):
@@ -46,22 +48,23 @@ async def customers_changed(unit: UnitOfWork, policy: Policy, changed: Changed) 
         unit.publish(published.customer_changed(row, members, believed, unit.now, unit.epoch))
         assessed.append((row, members, believed))
     # A customer that this unit made has neither holdings nor a quality that was published.
-    await _publish_qualities(unit, assessed, [row.customer_id for row, _, _ in assessed if row.version > 1])
-    return [believed for _, _, believed in assessed]
+    crossed = await _publish_qualities(unit, assessed, [row.customer_id for row, _, _ in assessed if row.version > 1])
+    return [believed for _, _, believed in assessed], crossed
 
 
 async def qualities_changed(unit: UnitOfWork, policy: Policy, changed: Changed) -> None:
     """Publishes the quality of customers of whom only what they hold has changed. The caller has locked them."""
     assessed = [(row, members, golden([view(member) for member in members], policy, unit.now)) for row, members in changed]
-    await _publish_qualities(unit, assessed, [row.customer_id for row, _ in changed])
+    await quality_store.remember(
+        unit.connection, await _publish_qualities(unit, assessed, [row.customer_id for row, _ in changed])
+    )
 
 
-async def _publish_qualities(unit: UnitOfWork, assessed: Assessed, known_ids: Sequence[UUID]) -> None:
+async def _publish_qualities(unit: UnitOfWork, assessed: Assessed, known_ids: Sequence[UUID]) -> Crossed:
     crossed = await crossings(unit.connection, assessed, known_ids, unit.now)
     for customer_id, quality in crossed.items():
         unit.publish(published.quality_changed(customer_id, quality, unit.epoch))
-    if crossed:
-        await quality_store.remember(unit.connection, list(crossed.items()))
+    return crossed
 
 
 async def crossings(

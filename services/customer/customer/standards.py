@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -199,12 +199,17 @@ def _name(party: Party) -> Iterator[Flag]:
     organisation = party.party_kind == PartyKind.PARTY_KIND_ORGANISATION
     forms = names.standard(name.full_name, name.family_name, name.given_name, organisation=organisation)
     name.han_simplified_name, name.pinyin_name = forms.han_simplified_name, forms.pinyin_name
-    for field in ("full_name", "given_name", "family_name", "latin_name"):
+    for field in _NAME_TEXTS:
         text = getattr(name, field)
-        if text and not _LETTERS.search(text):
-            yield Flag(f"party_name.{field}", "NOT_A_NAME")
-        elif text and placeholders.is_name(names.folded(text)):
-            yield Flag(f"party_name.{field}", "PLACEHOLDER")
+        if text and (reason := _reason_of_name(text)):
+            yield Flag(f"party_name.{field}", reason)
+
+
+@lru_cache(names.CACHED_MAX)
+def _reason_of_name(text: str) -> str:
+    if not _LETTERS.search(text):
+        return "NOT_A_NAME"
+    return "PLACEHOLDER" if placeholders.is_name(names.folded(text)) else ""
 
 
 # ---- contact points and addresses

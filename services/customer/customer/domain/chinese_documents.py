@@ -3,6 +3,7 @@
 import re
 from datetime import date
 from functools import lru_cache
+from operator import mul
 from typing import NamedTuple
 
 from stdnum import numdb
@@ -38,7 +39,7 @@ class Card(NamedTuple):
 
 def check_digit(body: str) -> str:
     """The check digit of the first 17 digits of a resident card (ISO 7064 Mod 11-2)."""
-    return _CHECK_DIGITS[sum(int(digit) * weight for digit, weight in zip(body, _WEIGHTS, strict=True)) % 11]
+    return _CHECK_DIGITS[sum(map(mul, map(int, body), _WEIGHTS)) % 11]
 
 
 def resident_card(number: str) -> Card:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 
 from customer.domain import names, placeholders
@@ -189,8 +190,9 @@ def address(lines: Sequence[str], locality: str = "", postcode: str = "") -> Add
     )
 
 
-def _words(text: str) -> list[str]:
-    return [_UMLAUT.sub("u", word) for word in _LETTERS.findall(names.folded(text)) if not _HAN.search(word)]
+@lru_cache(names.CACHED_MAX)
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_UMLAUT.sub("u", word) for word in _LETTERS.findall(names.folded(text)) if not _HAN.search(word))
 
 
 def _readings(text: str) -> list[NameForm]:
@@ -198,8 +200,7 @@ def _readings(text: str) -> list[NameForm]:
     before, comma, after = text.partition(",")
     if comma and _words(after) and not set(_words(after)) <= TITLES:
         return [NameForm("".join(_words(after)), "".join(_words(before)))]
-    words = _words(text)
-    words = [word for word in words if word not in TITLES] or words
+    words = tuple(word for word in _words(text) if word not in TITLES) or _words(text)
     if len(words) < 2:
         return [NameForm("", word) for word in words] + [NameForm(word, "") for word in words]
     last = next((place for place, word in enumerate(words[1:-1], 1) if word in PARTICLES), len(words) - 1)

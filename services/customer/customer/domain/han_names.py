@@ -61,6 +61,7 @@ def run(text: str) -> str:
     return found[0] if found else ""
 
 
+@lru_cache(CACHED_MAX)
 def letters(text: str) -> str:
     """The Han letters of a text, simplified, and nothing else."""
     return "".join(_RUN.findall(simplified(text)))

@@ -4,7 +4,7 @@ import importlib
 import re
 import unicodedata
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from stdnum.exceptions import InvalidChecksum, InvalidFormat, InvalidLength, ValidationError
@@ -15,6 +15,8 @@ from customer.domain.vocabulary import IdentifierScheme
 NUMBER_CHARACTERS_MIN = 4
 PASSPORT_CHARACTERS_MAX = 14
 PLACEHOLDER_DIGITS_MIN = 6
+CHECKED_CACHED_MAX = 1_000
+"""A number is asked about more than once while its record is prepared."""
 EARLIEST_BIRTH_YEAR = 1850
 _WORLDWIDE = "ZZ"
 _NOT_PLAIN = re.compile(r"[^0-9A-Z]")
@@ -89,6 +91,7 @@ def plain(number: str) -> str:
     return _NOT_PLAIN.sub("", (number if number.isascii() else unicodedata.normalize("NFKC", number)).upper()) or number
 
 
+@lru_cache(CHECKED_CACHED_MAX)
 def checked(scheme: int, country_code: str, number: str) -> Checked:
     """A number against the rules of its scheme and country. A failing number is only made plain."""
     known = IdentifierScheme(scheme)

@@ -124,8 +124,7 @@ def _latin_forms(name: Name) -> Iterator[tuple[str, ...]]:
     """The names in Latin (and any other but Han) letters, as loose words."""
     texts = (name.full_name, f"{name.family_name} {name.given_name}", name.latin_name, name.pinyin_name, *name.aliases)
     for text in dict.fromkeys(texts):
-        found = tuple(loose(word) for word in names.latin_words(text))
-        if found:
+        if found := tuple(map(loose, names.latin_words(text))):
             yield found
 
 
@@ -133,6 +132,16 @@ def _han_forms(name: Name) -> Iterator[str]:
     """The names in simplified Han letters."""
     aliases = (han_names.letters(alias) for alias in name.aliases if not alias.isascii())
     yield from dict.fromkeys(form for form in (name.han_simplified_name, *aliases) if form)
+
+
+def _starts(word: str) -> dict[Key, None]:
+    return dict.fromkeys((_START, word[:length]) for length in START_LETTERS if len(word) >= length)
+
+
+@lru_cache(CACHED_MAX)
+def _keys_of_word(word: str) -> dict[Key, None]:
+    heard = sound(word)
+    return _starts(word) | ({(_SOUND, heard): None} if heard else {})
 
 
 def of_record(name: Name) -> list[Key]:
@@ -145,16 +154,15 @@ def of_record(name: Name) -> list[Key]:
     for han in hans:
         keys[_HAN, han] = None
         short = len(han) <= LETTERS_OF_A_PERSON_MAX
-        keys |= dict.fromkeys((_LETTER, letter) for letter in (han if short else han[:1]))
-        keys |= {} if short else dict.fromkeys((_PAIR, first + second) for first, second in pairwise(han))
+        for letter in han if short else han[:1]:
+            keys[_LETTER, letter] = None
+        if not short:
+            keys |= dict.fromkeys((_PAIR, first + second) for first, second in pairwise(han))
     for form in forms:
         for word in form:
-            keys |= dict.fromkeys((_START, word[:length]) for length in START_LETTERS if len(word) >= length)
-            if heard := sound(word):
-                keys[_SOUND, heard] = None
+            keys |= _keys_of_word(word)
     if name.pinyin_name:  # written in one word: wangxiaoming
-        joined = loose(name.pinyin_name.replace(" ", ""))
-        keys |= dict.fromkeys((_START, joined[:length]) for length in START_LETTERS if len(joined) >= length)
+        keys |= _starts(loose(name.pinyin_name.replace(" ", "")))
     return list(keys)[:KEYS_OF_A_RECORD_MAX]
 
 

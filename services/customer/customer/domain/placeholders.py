@@ -23,11 +23,13 @@ def is_birth_date(digits: str) -> bool:
 
 def is_phone(number: str) -> bool:
     """Whether a telephone number is a well-known filler, in national or international form."""
-    digits = number if number.isdigit() else "".join(filter(str.isdigit, number))
+    bare = number.removeprefix("+")
+    digits = bare if bare.isdigit() else "".join(filter(str.isdigit, number))
     known = _known("phone_digits")
     # Country prefixes have one to three digits; the filler is what follows.
     tails = (digits, digits[1:], digits[2:], digits[3:])
-    return not known.isdisjoint(tails) or any(map(_is_repeated, tails)) or _is_counted(digits)
+    ends_alike = digits[-2:-1] == digits[-1:]
+    return not known.isdisjoint(tails) or (ends_alike and any(map(_is_repeated, tails))) or _is_counted(digits)
 
 
 def is_email(address: str) -> bool:
@@ -39,7 +41,7 @@ def is_email(address: str) -> bool:
 
 def is_document(number: str) -> bool:
     """Whether the plain number of a document is a filler or the example of a standard."""
-    digits = "".join(filter(str.isdigit, number))
+    digits = number if number.isdigit() else "".join(filter(str.isdigit, number))
     return number in _known("document_numbers") or not digits or _is_repeated(digits) or _is_counted(digits)
 
 
@@ -49,7 +51,7 @@ def is_name(folded: str) -> bool:
 
 
 def _is_repeated(text: str) -> bool:
-    return len(text) >= REPEATED_CHARACTERS_MIN and text == text[0] * len(text)
+    return len(text) >= REPEATED_CHARACTERS_MIN and text[0] == text[1] and text == text[0] * len(text)
 
 
 def _is_counted(digits: str) -> bool:

@@ -11,9 +11,13 @@ RECORDS_OF_A_KEY_MAX = 200
 """A key that more records share tells too little to read them all."""
 
 
-async def lock_stripes(connection: Connection, keys: Collection[int]) -> None:
-    """Locks what the keys fall on, in order: of two transactions that bring the same new person, one waits here."""
-    await connection.execute(_LOCK_STRIPES, sorted({key % STRIPES for key in keys}))
+async def lock_stripes(connection: Connection, keys: Collection[int]) -> int:
+    """Locks what the keys fall on, in order: of two transactions that bring the same new person, one waits here.
+
+    Answers the `population`, to save a round trip.
+    """
+    counted: int = await connection.fetchval(_LOCK_STRIPES, sorted({key % STRIPES for key in keys}))
+    return max(0, counted)
 
 
 async def holders(
@@ -33,11 +37,15 @@ async def holders(
 
 async def population(connection: Connection) -> int:
     """About how many customers there are, as PostgreSQL last counted."""
-    counted: int = await connection.fetchval("SELECT reltuples::bigint FROM pg_class WHERE oid = 'customers'::regclass")
+    counted: int = await connection.fetchval(f"SELECT {_POPULATION}")
     return max(0, counted)
 
 
-_LOCK_STRIPES = "SELECT FROM match_stripes WHERE stripe = ANY($1::int[]) ORDER BY stripe FOR UPDATE"
+_POPULATION = "(SELECT reltuples::bigint FROM pg_class WHERE oid = 'customers'::regclass)"
+_LOCK_STRIPES = f"""
+WITH locked AS (SELECT FROM match_stripes WHERE stripe = ANY($1::int[]) ORDER BY stripe FOR UPDATE)
+SELECT {_POPULATION} FROM (SELECT count(*) FROM locked) waited
+"""
 # The limit is a number, not a parameter: with an unknown one a plan made on an empty table reads all of it.
 _HOLDERS = f"""
 SELECT wanted.key, b.record_id, r.customer_id

@@ -1,6 +1,6 @@
 """The quality of customers as it was last published, and what it rests on beside the records."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from uuid import UUID
@@ -31,16 +31,31 @@ async def remembered(connection: Connection, customer_ids: Collection[UUID]) -> 
     return {row[0]: Remembered(row[1], row[2], row[3]) for row in rows}
 
 
-async def remember(connection: Connection, qualities: Sequence[tuple[UUID, Remembered]]) -> None:
+async def remember(connection: Connection, qualities: Mapping[UUID, Remembered]) -> None:
     """Writes what is being published."""
-    rows = sorted(qualities, key=lambda one: one[0])
-    await connection.execute(
-        _REMEMBER,
+    if qualities:
+        await connection.execute(upsert(1), *columns(qualities))
+
+
+def columns(qualities: Mapping[UUID, Remembered]) -> list[list[object]]:
+    """The parameters of `upsert`."""
+    rows = sorted(qualities.items(), key=lambda one: one[0])
+    return [
         [customer_id for customer_id, _ in rows],
         [one.version for _, one in rows],
         [one.completeness_percent for _, one in rows],
         [one.credibility_percent for _, one in rows],
-    )
+    ]
+
+
+def upsert(first: int) -> str:
+    """SQL that remembers qualities: `first` is the number of the first of its four parameters."""
+    types = zip(range(first, first + 4), ("uuid", "bigint", "smallint", "smallint"), strict=True)
+    return f"""
+    INSERT INTO customer_qualities (customer_id, version, completeness_percent, credibility_percent)
+    SELECT * FROM unnest({", ".join(f"${number}::{kind}[]" for number, kind in types)})
+    ON CONFLICT (customer_id) DO UPDATE SET version = excluded.version,
+        completeness_percent = excluded.completeness_percent, credibility_percent = excluded.credibility_percent"""
 
 
 async def page(connection: Connection, after: str, limit: int) -> list[Record]:
@@ -65,12 +80,6 @@ async def holding_kinds(
     return {row[0]: row[1] for row in rows}
 
 
-_REMEMBER = """
-INSERT INTO customer_qualities (customer_id, version, completeness_percent, credibility_percent)
-SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::smallint[])
-ON CONFLICT (customer_id) DO UPDATE SET version = excluded.version,
-    completeness_percent = excluded.completeness_percent, credibility_percent = excluded.credibility_percent
-"""
 # Sub-queries that cannot be flattened: one index look-up for each customer, however small the tables were at the first plan.
 _HOLDING_KINDS = """
 SELECT wanted.customer_id, array_agg(DISTINCT h.kind ORDER BY h.kind)

@@ -1,6 +1,6 @@
 """Writes of records and their customers: one statement for each kind and batch, or COPY where there are many."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,8 +11,10 @@ import asyncpg
 from chassis.database import Connection
 from customer.store import customers as customer_store
 from customer.store import links as link_store
+from customer.store import quality as quality_store
 from customer.store.customers import CustomerRow
 from customer.store.links import Link
+from customer.store.quality import Remembered
 from customer.store.records import Member
 
 COPIED_FROM_RECORDS = 200
@@ -69,6 +71,7 @@ class Writes:
     sightings: list[Sighting] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     ended_links: list[tuple[UUID, int]] = field(default_factory=list)
+    qualities: Mapping[UUID, Remembered] = field(default_factory=dict)
 
 
 async def write(connection: Connection, writes: Writes, now: datetime) -> None:
@@ -147,12 +150,14 @@ async def _insert(connection: Connection, writes: Writes, now: datetime) -> None
         [key for key, _ in keys],
         [record_id for _, record_id in keys],
         *customer_store.columns(writes.customers),
+        *quality_store.columns(writes.qualities),
     )
     if count < len(rows):
         raise RacedError("a source key was taken by another transaction")
 
 
 async def _copy(connection: Connection, writes: Writes, now: datetime) -> None:
+    await quality_store.remember(connection, writes.qualities)
     old = [customer for customer in writes.customers if customer.version > 1]
     if old:
         await customer_store.write(connection, old, now)
@@ -215,6 +220,8 @@ WITH states AS (
     INSERT INTO blocking_keys (key, record_id) SELECT * FROM unnest($37::bigint[], $38::uuid[])
 ), owners AS (
     {customer_store.upsert(39, 25)}
+), qualities AS (
+    {quality_store.upsert(44)}
 ), written AS (
     INSERT INTO records ({", ".join(RECORD_COLUMNS)})
     SELECT {", ".join(RECORD_COLUMNS[:-2])}, blocking_keys::bigint[], lookup_keys::bigint[] FROM unnest(
@@ -249,8 +256,8 @@ _INSERT_SIGHTINGS = """
 INSERT INTO record_sightings (record_id, sighting_number, state_number, observe_time, recorded_at)
 SELECT *, $5::timestamptz FROM unnest($1::uuid[], $2::int[], $3::int[], $4::timestamptz[])
 """
-# A source that feeds the same for years must not fill the history. What goes stands between two statements of the same state, and
-# the one before was known earlier: whatever instant is asked for, the same state is believed, seen a little less lately. Only what
+# A source that feeds the same for years must not fill the history. What goes stands between two statements of one state, and
+# the one before was known earlier: whatever instant is asked for, it is still believed, seen a little less lately. Only what
 # arrives late, of an instant between the two, is believed as of then up to the next sighting that is kept.
 _THIN_SIGHTINGS = """
 DELETE FROM record_sightings gone USING (

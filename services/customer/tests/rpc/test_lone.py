@@ -2,9 +2,7 @@
 
 import random
 from collections import defaultdict
-from dataclasses import replace
 from typing import Any
-from uuid import uuid4
 
 from google.protobuf.message import Message
 
@@ -12,9 +10,8 @@ from chassis import clock
 from concord.customer.v1 import customer_events_pb2, intake_service_pb2
 from customer import ingest
 from customer.lone import LoneMaker, Moment, assess, bare, shape_of
-from customer.prepare import Prepared, prepare_with_evidence, seal
+from customer.prepare import Prepared, prepare_with_party, seal
 from customer.store import institutions
-from customer.store.records import Member
 from customer.survivorship_standard import first_policy
 from customer.training import population
 
@@ -121,10 +118,10 @@ async def test_a_batch_writes_the_same_with_and_without_what_was_prepared(master
     moment = Moment(now, application.database.epoch, first_policy(), core.models.current().version)
     maker, rich = LoneMaker(core.index), []
     for record, (record_id, key) in zip(records, await core.vault.new("bank", len(records)), strict=True):
-        item, party, features = prepare_with_evidence(now, core.index, source, record)
-        item = replace(item, record_id=record_id, sealed=seal(item, key, record_id, 1))
+        item, party = prepare_with_party(now, core.index, source, record)
+        item = item._replace(record_id=record_id, sealed=seal(item, key, record_id, 1))
         plain.append(item)
-        lone = maker.make(item, party, features, moment)
+        lone = maker.make(item, party, moment)
         rich.append(bare(item, lone) if lone else item)
     assert len([item for item in rich if item.lone]) > len(rich) / 2
     one, other = await written(application, core, plain, keys), await written(application, core, rich, keys)
@@ -142,19 +139,10 @@ async def test_what_is_remembered_of_a_shape_holds_for_every_party_of_it(master:
     now = clock.now()
     moment, seen = Moment(now, 1, first_policy(), "m"), {}  # type: ignore[var-annotated]
     for record in source_records():
-        item, party, _ = prepare_with_evidence(now, core.index, source, record)
-        shape = shape_of(party)
+        item, party = prepare_with_party(now, core.index, source, record)
+        shape = shape_of(party, now.date())
         if shape is None:
             continue
-        member = member_of(item, party, source, now)
-        found = assess(core.index, member, moment)
+        found = assess(core.index, item, party, moment)
         assert seen.setdefault((*shape, item.observe_time), found) == found
     assert len(seen) > 10
-
-
-def member_of(item: Prepared, party: Any, source: Any, now: Any) -> Any:
-    unique = uuid4()
-    return Member(
-        unique, source.number, source.name, source.institution_id, item.source_key, unique, 1, 1, 1, 1, 1, item.content_hash,
-        item.observe_time, party, now, now, source.ranks, 1,
-    )  # fmt: skip
