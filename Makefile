@@ -68,7 +68,7 @@ lint: ready
 	$(BIN)/ruff check -q
 
 types: ready  ## mypy --strict; tests one member at a time, because their modules have the same names
-	$(BIN)/mypy $(foreach m,$(filter-out protos,$(MEMBERS)),$(m)/$(if $(filter deploy/local,$(m)),concord_local,$(notdir $(m)))) protos/generate.py
+	$(BIN)/mypy $(foreach m,$(filter-out protos,$(MEMBERS)),$(m)/$(if $(filter deploy/local,$(m)),concord_local,$(notdir $(m)))) protos/generate.py conftest.py
 	@for folder in $(TESTED); do $(BIN)/mypy --no-error-summary --cache-dir .mypy_cache/$${folder//\//-} $$folder || exit 1; done
 
 walls: ready  ## import-linter: who may import whom
@@ -81,7 +81,7 @@ openapi-check: ready  ## The published OpenAPI document is what the contracts sa
 	$(BIN)/python -m gateway openapi --check
 
 protos: ready  ## Write the Python of the contracts and their descriptor set
-	$(BIN)/python protos/generate.py
+	$(BIN)/python protos/generate.py conftest.py
 
 protos-check: ready  ## Contracts: no drift of generated code, format, lint, nothing broken since AGAINST=revision
 	$(BIN)/python protos/generate.py --check

@@ -71,7 +71,8 @@ def template_database(postgres_server: postgres.Postgres, service: ServiceDefini
 def database_url(postgres_server: postgres.Postgres, template_database: str) -> Iterator[str]:
     """A fresh, migrated database for one test."""
     name = f"test_{new_id().hex}"
-    in_thread(execute(postgres_server.url(), f"CREATE DATABASE {name} TEMPLATE {template_database}"))
+    # Copied as files: through the log, which is the default, it takes the server twice as long.
+    in_thread(execute(postgres_server.url(), f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY FILE_COPY"))
     yield postgres_server.url(name)
     in_thread(execute(postgres_server.url(), f"DROP DATABASE {name} WITH (FORCE)"))
 
