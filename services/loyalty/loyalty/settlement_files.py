@@ -84,7 +84,8 @@ async def make_all(database: Database, batch: Batch) -> None:
 
 async def _summary(connection: Connection, batch: Batch, institution_id: str) -> str:
     """What follows the items. The totals are those of the lines: they count every item once."""
-    assert batch.cut_off_sequence is not None and batch.cut_off_hash is not None
+    assert batch.cut_off_sequence is not None
+    assert batch.cut_off_hash is not None
     lines = [line for line in await store.lines(connection, batch.batch_id) if institution_id in (line.payer, line.payee)]
     pairs = [state.pair for state in await store.pairs(connection, batch.batch_id)]
     mine = [pair for pair in pairs if institution_id in (pair.first, pair.second)]

@@ -80,7 +80,7 @@ async def close(
     """Closes an open batch, which the caller has locked. None when there is no item to settle.
 
     Items of all but the last moment are summed up before the ledger is locked, so that spending waits for little. Then the
-    ledger's head is locked, its sequence is the cut-off, the points go back to their issuers, and all is written: one transaction.
+    ledger's head is locked, its sequence is the cut-off, points go back to their issuers, and all is written: one transaction.
 
     Args:
         unit: the transaction.

@@ -1,7 +1,7 @@
 """Compares an institution's own file with a settlement. Pure.
 
-The file is CSV (RFC 4180, UTF-8) with a header. Either it is a reconciliation file of ours, or a simpler one with these columns, in
-any order:
+The file is CSV (RFC 4180, UTF-8) with a header. Either it is a reconciliation file of ours, or a simpler one with these columns,
+in any order:
 
     operation  the operation's id                                         one of the two
     reference  the reference that the institution gave the operation

@@ -40,7 +40,8 @@ class DisputeServicer(DisputeServiceServicer):
         async def handler(unit: UnitOfWork) -> pb.Dispute:
             batch, institution, _ = await messages.require(unit.connection, unit.principal, request.parent, field="parent")
             settling.require_closed(batch)
-            assert institution is not None and batch.close_time is not None  # the contract admits no `-`
+            assert institution is not None  # the contract admits no `-`
+            assert batch.close_time is not None
             item = await items_store.find(unit.connection, asked.sequence, asked.position)
             found = item and await items_store.batch_of(
                 unit.connection, item.terms.agreement_id, batch.currency_code, item.sequence
@@ -120,7 +121,8 @@ async def _correct(unit: UnitOfWork, dispute: Dispute) -> None:
     """The correcting item; an operation without legs gives it its place in the ledger's order, which decides its batch."""
     item = await items_store.find(unit.connection, dispute.sequence, dispute.position)
     batch = await settlement_store.get(unit.connection, dispute.batch_id)
-    assert item is not None and batch is not None
+    assert item is not None
+    assert batch is not None
     sequence = await mark(unit, f"dispute/{dispute.dispute_id}", dispute.decider_institution_id)
     await store.correct(unit.connection, dispute, item, batch.currency_code, sequence, unit.now)
 

@@ -1,7 +1,7 @@
 """SQL of liabilities: sums by day that follow the ledger, and reports that add what is not in them yet.
 
-Operations are summed up in the order of their sequence, each once: `report_progress` says how far. A report adds what came after in the
-same snapshot, so it is always of now.
+Operations are summed up in the order of their sequence, each once: `report_progress` says how far. A report adds what came after
+in the same snapshot, so it is always of now.
 """
 
 from collections.abc import Sequence

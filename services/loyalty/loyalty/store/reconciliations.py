@@ -45,9 +45,10 @@ async def get(connection: Connection, reconciliation_id: uuid.UUID, *, lock: boo
     if lock:
         await connection.execute("SELECT FROM reconciliations WHERE reconciliation_id = $1 FOR UPDATE", reconciliation_id)
     row = await connection.fetchrow(
-        "SELECT r.*, (SELECT count(*) FROM reconciliation_parts p WHERE p.reconciliation_id = r.reconciliation_id) AS parts_count,"
-        " (SELECT coalesce(sum(length(content)), 0) FROM reconciliation_parts p WHERE p.reconciliation_id = r.reconciliation_id)"
-        " AS size_bytes FROM reconciliations r WHERE reconciliation_id = $1",
+        "SELECT r.*, parts.* FROM reconciliations r CROSS JOIN LATERAL ("
+        "  SELECT count(*) AS parts_count, coalesce(sum(length(content)), 0) AS size_bytes"
+        "  FROM reconciliation_parts p WHERE p.reconciliation_id = r.reconciliation_id"
+        ") parts WHERE reconciliation_id = $1",
         reconciliation_id,
     )
     if row is None:

@@ -228,14 +228,15 @@ async def lines(connection: Connection, batch_id: uuid.UUID) -> list[Line]:
         " points, amount_numerator, amount_denominator FROM settlement_lines WHERE batch_id = $1 ORDER BY line_number",
         batch_id,
     )
-    return [Line(LineKind(kind), *rest, fraction(top, bottom)) for kind, *rest, top, bottom in map(tuple, rows)]
+    return [Line._make((LineKind(row[0]), *tuple(row)[1:8], fraction(row[8], row[9]))) for row in rows]
 
 
 async def pairs(connection: Connection, batch_id: uuid.UUID) -> list[PairState]:
     """The pairs of a closed batch, by institution."""
     rows = await connection.fetch(
         "SELECT first_institution_id, second_institution_id, exact_numerator, exact_denominator, amount_minor_units,"
-        ' first_confirm_time, second_confirm_time FROM settlement_pairs WHERE batch_id = $1 ORDER BY 1 COLLATE "C", 2 COLLATE "C"',
+        " first_confirm_time, second_confirm_time FROM settlement_pairs"
+        ' WHERE batch_id = $1 ORDER BY first_institution_id COLLATE "C", second_institution_id COLLATE "C"',
         batch_id,
     )
     return [PairState(Pair(row[0], row[1], fraction(row[2], row[3]), row[4]), row[5], row[6]) for row in rows]
@@ -245,7 +246,7 @@ async def payments(connection: Connection, batch_id: uuid.UUID) -> list[Payment]
     """The instructions of a closed batch, by payer and payee."""
     rows = await connection.fetch(
         "SELECT payer_institution_id, payee_institution_id, amount_minor_units, acknowledge_time FROM settlement_instructions"
-        ' WHERE batch_id = $1 ORDER BY 1 COLLATE "C", 2 COLLATE "C"',
+        ' WHERE batch_id = $1 ORDER BY payer_institution_id COLLATE "C", payee_institution_id COLLATE "C"',
         batch_id,
     )
     return [Payment(Instruction(*row[:3]), row[3]) for row in map(tuple, rows)]

@@ -60,7 +60,8 @@ async def correct(connection: Connection, dispute: Dispute, item: Item, currency
     terms = item.terms
     await connection.execute(
         "INSERT INTO settlement_corrections (dispute_id, sequence, payer_institution_id, payee_institution_id, agreement_id,"
-        " agreement_version, program_id, points, price_numerator, price_denominator, fee_basis_points, currency_code, create_time)"
+        " agreement_version, program_id, points, price_numerator, price_denominator, fee_basis_points, currency_code,"
+        " create_time)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         dispute.dispute_id, sequence, *terms[:5], dispute.correction_points, *terms[5:8], currency_code, now,
     )  # fmt: skip

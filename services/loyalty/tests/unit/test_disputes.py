@@ -42,7 +42,10 @@ def test_a_proposal_is_rejected_sent_back_or_replaced():
     assert withdrawn(first, NOON).state is DisputeState.WITHDRAWN
 
 
-@pytest.mark.parametrize(("item", "claimed", "valid"), [(100, 0, 1), (100, 200, 1), (100, 201, 0), (100, -1, 0), (100, 100, 0), (-5, 0, 1), (-5, -10, 1), (-5, 1, 0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("item", "claimed", "valid"),
+    [(9, 0, 1), (9, 18, 1), (9, 19, 0), (9, -1, 0), (9, 9, 0), (-5, 0, 1), (-5, -10, 1), (-5, 1, 0)],
+)  # fmt: skip
 def test_claims_lie_between_nothing_and_twice_the_item(item, claimed, valid):
     if valid:
         check_claim(item, claimed)

@@ -27,10 +27,15 @@ from loyalty.domain.settlement import (
 A, B, C, X = (UUID(int=n) for n in range(4))
 INSTITUTIONS = ["bank", "broker", "cafe", "hotel", "shop"]
 both = st.permutations(INSTITUTIONS).map(lambda order: order[:2])
+
+
+def agreed(one: str, other: str, *rest) -> Terms:
+    """Terms between two institutions; an agreement is theirs in both directions, so that spans of it are mixed."""
+    return Terms(one, other, UUID(int=1 << INSTITUTIONS.index(one) | 1 << INSTITUTIONS.index(other)), *rest)
+
+
 terms = st.builds(
-    lambda two, version, program, numerator, denominator, fee, prefunded: Terms(
-        *two, UUID(int=sum(1 << INSTITUTIONS.index(one) for one in two)), version, program, numerator, denominator, fee, prefunded
-    ),
+    lambda two, *rest: agreed(*two, *rest),
     both, st.integers(1, 2), st.sampled_from(["p", "q"]), st.integers(0, 10**9), st.integers(1, 10**9), st.integers(0, 10_000),
     st.booleans(),
 )  # fmt: skip
