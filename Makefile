@@ -81,7 +81,7 @@ openapi-check: ready  ## The published OpenAPI document is what the contracts sa
 	$(BIN)/python -m gateway openapi --check
 
 protos: ready  ## Write the Python of the contracts and their descriptor set
-	$(BIN)/python protos/generate.py conftest.py
+	$(BIN)/python protos/generate.py
 
 protos-check: ready  ## Contracts: no drift of generated code, format, lint, nothing broken since AGAINST=revision
 	$(BIN)/python protos/generate.py --check

@@ -5,7 +5,9 @@ import json
 import re
 
 import jsonschema  # type: ignore[import-untyped]
+import protovalidate
 import pytest
+from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -16,6 +18,7 @@ from gateway import openapi, rpcs, schemas, testing, values
 from gateway.__main__ import main
 from gateway.json_encoder import Encoders
 from gateway.schemas import pattern_of_segments
+from gateway.testing import field_path
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,21 @@ def test_a_body_may_leave_out_what_the_path_says(document, served):
         assert not names & set(schema.get("required", ()))
         found += 1
     assert found > 2
+
+
+def test_an_update_may_leave_out_every_field(served):
+    """Where a rule of a field does not let its zero value pass, PATCH would refuse what the document allows."""
+    found = 0
+    for transcoder in rpcs.transcoders(served):
+        body = transcoder.body_field
+        if transcoder.binding.method != "PATCH" or body is None:
+            continue
+        in_path = {path[1] for path in transcoder.bound if len(path) == 2}
+        empty = message_factory.GetMessageClass(body.message_type)()
+        broken = {field_path(one.proto.field) for one in protovalidate.Validator().collect_violations(empty)} - in_path
+        assert not broken, f"{transcoder.rpc.name}: let the rules of {sorted(broken)} ignore the zero value"
+        found += 1
+    assert found > 1
 
 
 def test_path_parameters_have_the_patterns_of_their_fields(document):
