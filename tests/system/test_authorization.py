@@ -102,6 +102,9 @@ class World:
     kyc_hit: str = "x"
     listed: str = "x"
     listed_record: str = "x"
+    agreement: str = "x"
+    rate: str = "x"
+    quote: str = "x"
     client: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)  # one: making it takes longer than a request
 
     def token(self, kind: str, institution: str | None, *scopes: str) -> str:
@@ -173,6 +176,24 @@ class World:
         redeem = {"program": f"programs/{self.program}", "amountPoints": "1", "institution": f"institutions/{self.shop}"}
         cap = {"contactCaps": [{"contactsMax": 9, "windowHours": 24}]}
         program = {"institution": institution, "displayName": "p"}
+        agreed = {
+            "priceNumerator": "3",
+            "priceDenominator": "4",
+            "netDebitCapMinorUnits": "1000",
+            "cutOffTime": "23:00",
+            "timeZone": "UTC",
+        }
+        agreement = {
+            "issuer": institution,
+            "partner": f"institutions/{self.shop}",
+            "basis": "AGREEMENT_BASIS_AT_REDEMPTION",
+            "currencyCode": "CZK",
+            "funding": "AGREEMENT_FUNDING_CREDIT",
+            "terms": agreed,
+        }
+        points = f"programs/{self.program}"
+        rate = {"fromProgram": points, "toProgram": f"{points}-b", "numerator": "1", "denominator": "2"}
+        quote = {"institution": institution, "targetProgram": points, "amountPoints": "1"}
         new_id = f"m-{uuid.uuid4().hex[:8]}"
         why = {"reasonCode": "MATRIX"}
         rows: dict[str, tuple[str, Json | None]] = {
@@ -307,6 +328,25 @@ class World:
             "ContactPolicyService.ListContactPolicyVersions": (f"contactPolicies/{self.bank}/versions", None),
             "ReservationService.ReserveContacts": (f"{institution}/reservations:reserve", reserve),
             "ProgramService.CreateProgram": (f"programs?program_id={new_id}", program),
+            "ProgramService.UpdateProgram": (f"{points}?update_mask=displayName", {"displayName": "p"}),
+            "ProgramService.CreateExpiryPolicyVersion": (f"{points}/expiryPolicyVersions", {"kind": "EXPIRY_KIND_NEVER"}),
+            "ExchangeService.CreateAgreement": ("agreements", agreement),
+            "ExchangeService.GetAgreement": (self.agreement, None),
+            "ExchangeService.GetAgreementExposure": (f"{self.agreement}/exposure", None),
+            "ExchangeService.ListAgreementVersions": (f"{self.agreement}/versions", None),
+            "ExchangeService.AmendAgreement": (f"{self.agreement}:amend", {"terms": agreed}),
+            "ExchangeService.SubmitAgreement": (f"{self.agreement}:submit", {}),
+            "ExchangeService.ApproveAgreement": (f"{self.agreement}:approve", {"institution": institution}),
+            "ExchangeService.SuspendAgreement": (f"{self.agreement}:suspend", {}),
+            "ExchangeService.ResumeAgreement": (f"{self.agreement}:resume", {}),
+            "ExchangeService.EndAgreement": (f"{self.agreement}:end", {}),
+            "ExchangeService.AddAgreementPack": (f"{self.agreement}/packs", {"minorUnits": "1"}),
+            "ExchangeService.ListAgreementPacks": (f"{self.agreement}/packs", None),
+            "ExchangeService.CreateRate": ("rates", rate),
+            "ExchangeService.ApproveRate": (f"{self.rate}:approve", {}),
+            "ExchangeService.WithdrawRate": (f"{self.rate}:withdraw", {}),
+            "ExchangeService.CreateQuote": (f"{self.account}:quote", quote),
+            "ExchangeService.GetQuote": (self.quote, None),
             "ProgramService.CreateEarnRuleVersion": (f"programs/{self.program}/earnRules/{new_id}/versions", rule),
             "ProgramService.ListEarnRuleVersions": (f"programs/{self.program}/earnRules/-/versions", None),
             "AccountService.OpenAccount": ("accounts:open", {"customer": self.customer}),
@@ -393,8 +433,29 @@ async def world(platform: Platform) -> AsyncIterator[World]:
             other["customer"], other["record"], rejection, review_item, relationship, third["customer"],
             consent, restriction, bulk_import, *kyc,
         )  # fmt: skip
+        made.agreement, made.rate, made.quote = await exchanging(made)
         yield made
         await made.client.aclose()
+
+
+async def exchanging(world: World) -> tuple[str, str, str]:
+    """An agreement of the bank, drafted; a published rate between two programmes of its own; a quote of its customer."""
+    staff = world.gateway.token("staff", world.bank)
+    body = {"institution": f"institutions/{world.bank}", "displayName": "b"}
+    await world.gateway.post("/v1/programs", staff, body, program_id=f"{world.program}-b")
+    names = []
+    for method in ("CreateAgreement", "CreateRate"):
+        path, asked = world.request(next(one for one in METHODS if one.name == f"ExchangeService.{method}"))
+        names.append((await world.gateway.post(path, staff, asked or {}))["name"])
+    await world.gateway.post(f"/v1/{names[1]}:approve", world.token("staff", world.bank, "points.admin"), {})
+    quote_id, account_id = uuid.uuid4(), world.account.split("/")[1]
+    # By hand, so that it is there whatever points the customer has.
+    world.platform.run(
+        "psql", "loyalty", "-c", "INSERT INTO quotes (quote_id, account_id, institution_id, target_program_id, amount_units,"
+        f" lines, reference, create_time, expire_time) VALUES ('{quote_id}', '{account_id}', '{world.bank}', '{world.program}',"
+        " 1, '[]', '', now(), now())",
+    )  # fmt: skip
+    return names[0], names[1], f"quotes/{quote_id}"
 
 
 async def screened(gateway: Gateway, bank: str, mark: str) -> tuple[str, str, str, str]:
@@ -435,6 +496,7 @@ def _sample(template: str) -> str:
         "institutions/*": "institutions/some-bank",
         "programs/*": "programs/some-points",
         "scorecards/*": "scorecards/standard",
+        "rates/*": f"rates/{uuid.uuid4()}",
     }
     path = template.replace("{name=", "").replace("{parent=", "").replace("}", "").replace("versions/*", "versions/1")
     for pattern, sample in samples.items():
