@@ -195,11 +195,12 @@ def _example_value(one: FieldDescriptor) -> Any:
 
 
 def matching(pattern: str) -> str:
-    """A short text that matches a regular expression of the kind that contracts use."""
-    return "".join(_sample(regex_parser.parse(pattern)))
+    """A short text that matches a regular expression of the kind that contracts use, and is not empty unless it must be."""
+    parsed = regex_parser.parse(pattern)
+    return "".join(_sample(parsed, 0)) or "".join(_sample(parsed, 1))
 
 
-def _sample(parsed: Iterable[Any]) -> Iterable[str]:
+def _sample(parsed: Iterable[Any], times_min: int) -> Iterable[str]:
     for kind, argument in parsed:
         name = str(kind)
         if name == "LITERAL":
@@ -208,11 +209,11 @@ def _sample(parsed: Iterable[Any]) -> Iterable[str]:
             first = next(part for part in argument if str(part[0]) in ("LITERAL", "RANGE"))
             yield chr(first[1] if str(first[0]) == "LITERAL" else first[1][0])
         elif name == "MAX_REPEAT":
-            yield "".join(_sample(argument[2])) * int(argument[0])
+            yield "".join(_sample(argument[2], times_min)) * max(int(argument[0]), min(times_min, int(argument[1])))
         elif name == "SUBPATTERN":
-            yield from _sample(argument[3])
+            yield from _sample(argument[3], times_min)
         elif name == "BRANCH":
-            yield from _sample(argument[1][0])
+            yield from _sample(argument[1][0], times_min)
 
 
 @dataclass

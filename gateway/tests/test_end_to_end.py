@@ -313,7 +313,7 @@ async def test_a_service_that_is_slow_is_a_timeout(client, stack):
 
 async def test_field_violations_of_a_service_have_json_names(client, stack):
     headers = everything(stack) | {"Idempotency-Key": "key-1"}
-    response = await client.post(REDEEM_URL, headers=headers, json=REDEEM_BODY | {"amountPoints": "0"})
+    response = await client.post(REDEEM_URL, headers=headers, json=REDEEM_BODY | {"amountPoints": "-1"})
     body = problem(response, 400, "FIELD_INVALID")
     assert body["errors"][0]["field"] == "amountPoints"
     assert body["detail"].startswith("amountPoints: ")
