@@ -29,7 +29,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(concord/loyalty/v1/account_service.proto\x12\x12\x63oncord.loyalty.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\'concord/options/v1/method_options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa9\x02\n\x07\x41\x63\x63ount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\x12-\n\x08\x62\x61lances\x18\x03 \x03(\x0b\x32\x1b.concord.loyalty.v1.Balance\x12>\n\x0bmemberships\x18\x04 \x03(\x0b\x32).concord.loyalty.v1.InstitutionMembership\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eparent_account\x18\x07 \x01(\t\x12\x38\n\x0e\x63hild_accounts\x18\x08 \x03(\x0b\x32 .concord.loyalty.v1.ChildAccount\"2\n\x07\x42\x61lance\x12\x0f\n\x07program\x18\x01 \x01(\t\x12\x16\n\x0e\x62\x61lance_points\x18\x02 \x01(\x03\"N\n\x0c\x43hildAccount\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12-\n\x08\x62\x61lances\x18\x02 \x03(\x0b\x32\x1b.concord.loyalty.v1.Balance\"i\n\x15InstitutionMembership\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xec\x01\n\x12OpenAccountRequest\x12\x65\n\x08\x63ustomer\x18\x01 \x01(\tBS\xe2\x41\x01\x02\xbaHLrJ2H^customers/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12O\n\x0cinstitutions\x18\x02 \x03(\tB9\xbaH6\x92\x01\x33\x10\x14\"/r-2+^institutions/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"q\n\x11GetAccountRequest\x12\\\n\x04name\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\"~\n\x19GetCustomerAccountRequest\x12\x61\n\x08\x63ustomer\x18\x01 \x01(\tBO\xbaHLrJ2H^customers/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\"\xe5\x01\n\x16LinkInstitutionRequest\x12^\n\x06parent\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12K\n\x0binstitution\x18\x02 \x01(\tB6\xe2\x41\x01\x02\xbaH/r-2+^institutions/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xf9\x01\n\x19ListStatementLinesRequest\x12^\n\x06parent\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x42\n\x07program\x18\x02 \x01(\tB1\xbaH.r,2*^(programs/[a-z][a-z0-9-]{1,38}[a-z0-9])?$\x12\x1a\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"q\n\x1aListStatementLinesResponse\x12:\n\x0fstatement_lines\x18\x01 \x03(\x0b\x32!.concord.loyalty.v1.StatementLine\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb3\x02\n\rStatementLine\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.concord.loyalty.v1.OperationKind\x12\x15\n\ramount_points\x18\x04 \x01(\x03\x12\x16\n\x0e\x62\x61lance_points\x18\x05 \x01(\x03\x12\x15\n\rentry_version\x18\x06 \x01(\x03\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tpost_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0binstitution\x18\t \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\n \x01(\t*\x88\x04\n\rOperationKind\x12\x1e\n\x1aOPERATION_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13OPERATION_KIND_EARN\x10\x01\x12\x19\n\x15OPERATION_KIND_REDEEM\x10\x02\x12\x1f\n\x1bOPERATION_KIND_REVERSE_EARN\x10\x03\x12\x19\n\x15OPERATION_KIND_EXPIRE\x10\x04\x12\x1a\n\x16OPERATION_KIND_CONFIRM\x10\x05\x12\x19\n\x15OPERATION_KIND_CANCEL\x10\x06\x12\x17\n\x13OPERATION_KIND_HOLD\x10\x07\x12\x1a\n\x16OPERATION_KIND_CAPTURE\x10\x08\x12\x17\n\x13OPERATION_KIND_VOID\x10\t\x12\x1e\n\x1aOPERATION_KIND_HOLD_EXPIRE\x10\n\x12\x19\n\x15OPERATION_KIND_REFUND\x10\x0b\x12\x1b\n\x17OPERATION_KIND_CLAWBACK\x10\x0c\x12\x19\n\x15OPERATION_KIND_ADJUST\x10\r\x12\x1b\n\x17OPERATION_KIND_TRANSFER\x10\x0e\x12\x1b\n\x17OPERATION_KIND_EXCHANGE\x10\x0f\x12\x1a\n\x16OPERATION_KIND_REVERSE\x10\x10\x12\x19\n\x15OPERATION_KIND_SETTLE\x10\x11\x32\xb4\x06\n\x0e\x41\x63\x63ountService\x12\x89\x01\n\x0bOpenAccount\x12&.concord.loyalty.v1.OpenAccountRequest\x1a\x1b.concord.loyalty.v1.Account\"5\x8a\xb5\x18\x15\n\x0cpoints.write\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\x16\"\x11/v1/accounts:open:\x01*\x12\x87\x01\n\nGetAccount\x12%.concord.loyalty.v1.GetAccountRequest\x1a\x1b.concord.loyalty.v1.Account\"5\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=accounts/*}\x12\xa4\x01\n\x12GetCustomerAccount\x12-.concord.loyalty.v1.GetCustomerAccountRequest\x1a\x1b.concord.loyalty.v1.Account\"B\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02$\x12\"/v1/{customer=customers/*}/account\x12\xab\x01\n\x0fLinkInstitution\x12*.concord.loyalty.v1.LinkInstitutionRequest\x1a).concord.loyalty.v1.InstitutionMembership\"A\x8a\xb5\x18\x15\n\x0cpoints.write\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\"\"\x1d/v1/{parent=accounts/*}/links:\x01*\x12\xb6\x01\n\x12ListStatementLines\x12-.concord.loyalty.v1.ListStatementLinesRequest\x1a..concord.loyalty.v1.ListStatementLinesResponse\"A\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02#\x12!/v1/{parent=accounts/*}/statementb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(concord/loyalty/v1/account_service.proto\x12\x12\x63oncord.loyalty.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\'concord/options/v1/method_options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x03\n\x07\x41\x63\x63ount\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x63ustomer\x18\x02 \x01(\t\x12-\n\x08\x62\x61lances\x18\x03 \x03(\x0b\x32\x1b.concord.loyalty.v1.Balance\x12>\n\x0bmemberships\x18\x04 \x03(\x0b\x32).concord.loyalty.v1.InstitutionMembership\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eparent_account\x18\x07 \x01(\t\x12\x38\n\x0e\x63hild_accounts\x18\x08 \x03(\x0b\x32 .concord.loyalty.v1.ChildAccount\x12/\n\x05state\x18\t \x01(\x0e\x32 .concord.loyalty.v1.AccountState\x12+\n\x07\x66reezes\x18\n \x03(\x0b\x32\x1a.concord.loyalty.v1.Freeze\x12.\n\nclose_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"c\n\x06\x46reeze\x12\x13\n\x0binstitution\x18\x01 \x01(\t\x12\x13\n\x0breason_code\x18\x02 \x01(\t\x12/\n\x0b\x66reeze_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdc\x01\n\x07\x42\x61lance\x12\x0f\n\x07program\x18\x01 \x01(\t\x12\x16\n\x0e\x62\x61lance_points\x18\x02 \x01(\x03\x12\x16\n\x0epending_points\x18\x03 \x01(\x03\x12\x13\n\x0bheld_points\x18\x04 \x01(\x03\x12\x13\n\x0b\x64\x65\x62t_points\x18\x05 \x01(\x03\x12\x14\n\x0ctotal_points\x18\x06 \x01(\x03\x12\x34\n\x10next_expire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12next_expire_points\x18\x08 \x01(\x03\"N\n\x0c\x43hildAccount\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12-\n\x08\x62\x61lances\x18\x02 \x03(\x0b\x32\x1b.concord.loyalty.v1.Balance\"\xe4\x01\n\x15InstitutionMembership\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x63onsent_reference\x18\x04 \x01(\t\x12\x30\n\x0c\x63onsent_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xec\x01\n\x12OpenAccountRequest\x12\x65\n\x08\x63ustomer\x18\x01 \x01(\tBS\xe2\x41\x01\x02\xbaHLrJ2H^customers/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12O\n\x0cinstitutions\x18\x02 \x03(\tB9\xbaH6\x92\x01\x33\x10\x14\"/r-2+^institutions/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"q\n\x11GetAccountRequest\x12\\\n\x04name\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\"~\n\x19GetCustomerAccountRequest\x12\x61\n\x08\x63ustomer\x18\x01 \x01(\tBO\xbaHLrJ2H^customers/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\"\xbc\x02\n\x16LinkInstitutionRequest\x12^\n\x06parent\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12K\n\x0binstitution\x18\x02 \x01(\tB6\xe2\x41\x01\x02\xbaH/r-2+^institutions/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12#\n\x11\x63onsent_reference\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x30\n\x0c\x63onsent_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbb\x01\n\x18UnlinkInstitutionRequest\x12\x7f\n\x04name\x18\x01 \x01(\tBq\xbaHnrl2j^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/links/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x1e\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xcc\x01\n\x14\x46reezeAccountRequest\x12\\\n\x04name\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x36\n\x0breason_code\x18\x02 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[A-Z][A-Z0-9_]{1,62}$\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\x9e\x02\n\x16UnfreezeAccountRequest\x12\\\n\x04name\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x36\n\x0breason_code\x18\x02 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[A-Z][A-Z0-9_]{1,62}$\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12N\n\x0binstitution\x18\x04 \x01(\tB9\xbaH6r422^(institutions/([a-z][a-z0-9-]{1,38}[a-z0-9]|-))?$\"\xab\x01\n\x13\x43loseAccountRequest\x12\\\n\x04name\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x16\n\x0egive_up_points\x18\x02 \x01(\x08\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xef\x01\n\x0fListLotsRequest\x12^\n\x06parent\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x42\n\x07program\x18\x02 \x01(\tB1\xbaH.r,2*^(programs/[a-z][a-z0-9-]{1,38}[a-z0-9])?$\x12\x1a\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"R\n\x10ListLotsResponse\x12%\n\x04lots\x18\x01 \x03(\x0b\x32\x17.concord.loyalty.v1.Lot\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa8\x02\n\x03Lot\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12\x13\n\x0binstitution\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.concord.loyalty.v1.LotState\x12\x15\n\rissued_points\x18\x05 \x01(\x03\x12\x18\n\x10remaining_points\x18\x06 \x01(\x03\x12\x18\n\x10\x61vailable_points\x18\x07 \x01(\x03\x12\x13\n\x0bheld_points\x18\x08 \x01(\x03\x12/\n\x0b\x61\x63tive_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9d\x02\n\x19SummarizeStatementRequest\x12^\n\x06parent\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x42\n\x07program\x18\x02 \x01(\tB1\xbaH.r,2*^(programs/[a-z][a-z0-9-]{1,38}[a-z0-9])?$\x12.\n\nbegin_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"~\n\x10StatementSummary\x12\x34\n\x08programs\x18\x01 \x03(\x0b\x32\".concord.loyalty.v1.ProgramSummary\x12\x34\n\x08\x65xpiring\x18\x02 \x03(\x0b\x32\".concord.loyalty.v1.ExpiringPoints\"}\n\x0eProgramSummary\x12\x0f\n\x07program\x18\x01 \x01(\t\x12\x16\n\x0eopening_points\x18\x02 \x01(\x03\x12\x16\n\x0e\x63losing_points\x18\x03 \x01(\x03\x12*\n\x05kinds\x18\x04 \x03(\x0b\x32\x1b.concord.loyalty.v1.KindSum\"\x80\x01\n\x07KindSum\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.concord.loyalty.v1.OperationKind\x12\x13\n\x0blines_count\x18\x02 \x01(\x03\x12\x17\n\x0f\x63redited_points\x18\x03 \x01(\x03\x12\x16\n\x0e\x64\x65\x62ited_points\x18\x04 \x01(\x03\"b\n\x0e\x45xpiringPoints\x12\x0f\n\x07program\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06points\x18\x03 \x01(\x03\"\x9b\x03\n\x18\x44ownloadStatementRequest\x12^\n\x06parent\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x42\n\x07program\x18\x02 \x01(\tB1\xbaH.r,2*^(programs/[a-z][a-z0-9-]{1,38}[a-z0-9])?$\x12\x1a\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x43\n\x05kinds\x18\x05 \x03(\x0e\x32!.concord.loyalty.v1.OperationKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12.\n\nbegin_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"A\n\x19\x44ownloadStatementResponse\x12\x0b\n\x03\x63sv\x18\x01 \x01(\t\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x9c\x03\n\x19ListStatementLinesRequest\x12^\n\x06parent\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x42\n\x07program\x18\x02 \x01(\tB1\xbaH.r,2*^(programs/[a-z][a-z0-9-]{1,38}[a-z0-9])?$\x12\x1a\n\tpage_size\x18\x03 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\x12\x43\n\x05kinds\x18\x05 \x03(\x0e\x32!.concord.loyalty.v1.OperationKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12.\n\nbegin_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"q\n\x1aListStatementLinesResponse\x12:\n\x0fstatement_lines\x18\x01 \x03(\x0b\x32!.concord.loyalty.v1.StatementLine\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc9\x03\n\rStatementLine\x12\x11\n\toperation\x18\x01 \x01(\t\x12\x0f\n\x07program\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.concord.loyalty.v1.OperationKind\x12\x15\n\ramount_points\x18\x04 \x01(\x03\x12\x16\n\x0e\x62\x61lance_points\x18\x05 \x01(\x03\x12\x15\n\rentry_version\x18\x06 \x01(\x03\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tpost_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0binstitution\x18\t \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\n \x01(\t\x12\x1d\n\x15pending_change_points\x18\x0b \x01(\x03\x12\x1a\n\x12held_change_points\x18\x0c \x01(\x03\x12\x1a\n\x12\x64\x65\x62t_change_points\x18\r \x01(\x03\x12\x0c\n\x04hold\x18\x0e \x01(\t\x12/\n\x0b\x65xpire_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp*y\n\x0c\x41\x63\x63ountState\x12\x1d\n\x19\x41\x43\x43OUNT_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x43\x43OUNT_STATE_OPEN\x10\x01\x12\x18\n\x14\x41\x43\x43OUNT_STATE_FROZEN\x10\x02\x12\x18\n\x14\x41\x43\x43OUNT_STATE_CLOSED\x10\x03*R\n\x08LotState\x12\x19\n\x15LOT_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11LOT_STATE_PENDING\x10\x01\x12\x14\n\x10LOT_STATE_ACTIVE\x10\x02*\x88\x04\n\rOperationKind\x12\x1e\n\x1aOPERATION_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13OPERATION_KIND_EARN\x10\x01\x12\x19\n\x15OPERATION_KIND_REDEEM\x10\x02\x12\x1f\n\x1bOPERATION_KIND_REVERSE_EARN\x10\x03\x12\x19\n\x15OPERATION_KIND_EXPIRE\x10\x04\x12\x1a\n\x16OPERATION_KIND_CONFIRM\x10\x05\x12\x19\n\x15OPERATION_KIND_CANCEL\x10\x06\x12\x17\n\x13OPERATION_KIND_HOLD\x10\x07\x12\x1a\n\x16OPERATION_KIND_CAPTURE\x10\x08\x12\x17\n\x13OPERATION_KIND_VOID\x10\t\x12\x1e\n\x1aOPERATION_KIND_HOLD_EXPIRE\x10\n\x12\x19\n\x15OPERATION_KIND_REFUND\x10\x0b\x12\x1b\n\x17OPERATION_KIND_CLAWBACK\x10\x0c\x12\x19\n\x15OPERATION_KIND_ADJUST\x10\r\x12\x1b\n\x17OPERATION_KIND_TRANSFER\x10\x0e\x12\x1b\n\x17OPERATION_KIND_EXCHANGE\x10\x0f\x12\x1a\n\x16OPERATION_KIND_REVERSE\x10\x10\x12\x19\n\x15OPERATION_KIND_SETTLE\x10\x11\x32\xcd\x0f\n\x0e\x41\x63\x63ountService\x12\x89\x01\n\x0bOpenAccount\x12&.concord.loyalty.v1.OpenAccountRequest\x1a\x1b.concord.loyalty.v1.Account\"5\x8a\xb5\x18\x15\n\x0cpoints.write\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\x16\"\x11/v1/accounts:open:\x01*\x12\x87\x01\n\nGetAccount\x12%.concord.loyalty.v1.GetAccountRequest\x1a\x1b.concord.loyalty.v1.Account\"5\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=accounts/*}\x12\xa4\x01\n\x12GetCustomerAccount\x12-.concord.loyalty.v1.GetCustomerAccountRequest\x1a\x1b.concord.loyalty.v1.Account\"B\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02$\x12\"/v1/{customer=customers/*}/account\x12\xab\x01\n\x0fLinkInstitution\x12*.concord.loyalty.v1.LinkInstitutionRequest\x1a).concord.loyalty.v1.InstitutionMembership\"A\x8a\xb5\x18\x15\n\x0cpoints.write\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\"\"\x1d/v1/{parent=accounts/*}/links:\x01*\x12\xb6\x01\n\x11UnlinkInstitution\x12,.concord.loyalty.v1.UnlinkInstitutionRequest\x1a).concord.loyalty.v1.InstitutionMembership\"H\x8a\xb5\x18\x15\n\x0cpoints.write\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02)\"$/v1/{name=accounts/*/links/*}:unlink:\x01*\x12\x97\x01\n\rFreezeAccount\x12(.concord.loyalty.v1.FreezeAccountRequest\x1a\x1b.concord.loyalty.v1.Account\"?\x8a\xb5\x18\x14\n\x0cpoints.admin\x12\x02\x03\x05\x18\x03\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=accounts/*}:freeze:\x01*\x12\x9d\x01\n\x0fUnfreezeAccount\x12*.concord.loyalty.v1.UnfreezeAccountRequest\x1a\x1b.concord.loyalty.v1.Account\"A\x8a\xb5\x18\x14\n\x0cpoints.admin\x12\x02\x03\x05\x18\x03\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=accounts/*}:unfreeze:\x01*\x12\x95\x01\n\x0c\x43loseAccount\x12\'.concord.loyalty.v1.CloseAccountRequest\x1a\x1b.concord.loyalty.v1.Account\"?\x8a\xb5\x18\x15\n\x0cpoints.write\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=accounts/*}:close:\x01*\x12\x93\x01\n\x08ListLots\x12#.concord.loyalty.v1.ListLotsRequest\x1a$.concord.loyalty.v1.ListLotsResponse\"<\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\x1e\x12\x1c/v1/{parent=accounts/*}/lots\x12\xb6\x01\n\x12ListStatementLines\x12-.concord.loyalty.v1.ListStatementLinesRequest\x1a..concord.loyalty.v1.ListStatementLinesResponse\"A\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02#\x12!/v1/{parent=accounts/*}/statement\x12\xb6\x01\n\x12SummarizeStatement\x12-.concord.loyalty.v1.SummarizeStatementRequest\x1a$.concord.loyalty.v1.StatementSummary\"K\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02-\x12+/v1/{parent=accounts/*}/statement:summarize\x12\xbc\x01\n\x11\x44ownloadStatement\x12,.concord.loyalty.v1.DownloadStatementRequest\x1a-.concord.loyalty.v1.DownloadStatementResponse\"J\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02,\x12*/v1/{parent=accounts/*}/statement:downloadb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,6 +52,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LINKINSTITUTIONREQUEST'].fields_by_name['institution']._serialized_options = b'\342A\001\002\272H/r-2+^institutions/[a-z][a-z0-9-]{1,38}[a-z0-9]$'
   _globals['_LINKINSTITUTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_LINKINSTITUTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_LINKINSTITUTIONREQUEST'].fields_by_name['consent_reference']._loaded_options = None
+  _globals['_LINKINSTITUTIONREQUEST'].fields_by_name['consent_reference']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_UNLINKINSTITUTIONREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_UNLINKINSTITUTIONREQUEST'].fields_by_name['name']._serialized_options = b'\272Hnrl2j^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/links/[a-z][a-z0-9-]{1,38}[a-z0-9]$'
+  _globals['_UNLINKINSTITUTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UNLINKINSTITUTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_FREEZEACCOUNTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_FREEZEACCOUNTREQUEST'].fields_by_name['name']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_FREEZEACCOUNTREQUEST'].fields_by_name['reason_code']._loaded_options = None
+  _globals['_FREEZEACCOUNTREQUEST'].fields_by_name['reason_code']._serialized_options = b'\342A\001\002\272H\032r\0302\026^[A-Z][A-Z0-9_]{1,62}$'
+  _globals['_FREEZEACCOUNTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_FREEZEACCOUNTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_UNFREEZEACCOUNTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_UNFREEZEACCOUNTREQUEST'].fields_by_name['name']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_UNFREEZEACCOUNTREQUEST'].fields_by_name['reason_code']._loaded_options = None
+  _globals['_UNFREEZEACCOUNTREQUEST'].fields_by_name['reason_code']._serialized_options = b'\342A\001\002\272H\032r\0302\026^[A-Z][A-Z0-9_]{1,62}$'
+  _globals['_UNFREEZEACCOUNTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UNFREEZEACCOUNTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_UNFREEZEACCOUNTREQUEST'].fields_by_name['institution']._loaded_options = None
+  _globals['_UNFREEZEACCOUNTREQUEST'].fields_by_name['institution']._serialized_options = b'\272H6r422^(institutions/([a-z][a-z0-9-]{1,38}[a-z0-9]|-))?$'
+  _globals['_CLOSEACCOUNTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CLOSEACCOUNTREQUEST'].fields_by_name['name']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_CLOSEACCOUNTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CLOSEACCOUNTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_LISTLOTSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTLOTSREQUEST'].fields_by_name['parent']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_LISTLOTSREQUEST'].fields_by_name['program']._loaded_options = None
+  _globals['_LISTLOTSREQUEST'].fields_by_name['program']._serialized_options = b'\272H.r,2*^(programs/[a-z][a-z0-9-]{1,38}[a-z0-9])?$'
+  _globals['_LISTLOTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTLOTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTLOTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTLOTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_SUMMARIZESTATEMENTREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_SUMMARIZESTATEMENTREQUEST'].fields_by_name['parent']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_SUMMARIZESTATEMENTREQUEST'].fields_by_name['program']._loaded_options = None
+  _globals['_SUMMARIZESTATEMENTREQUEST'].fields_by_name['program']._serialized_options = b'\272H.r,2*^(programs/[a-z][a-z0-9-]{1,38}[a-z0-9])?$'
+  _globals['_DOWNLOADSTATEMENTREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_DOWNLOADSTATEMENTREQUEST'].fields_by_name['parent']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_DOWNLOADSTATEMENTREQUEST'].fields_by_name['program']._loaded_options = None
+  _globals['_DOWNLOADSTATEMENTREQUEST'].fields_by_name['program']._serialized_options = b'\272H.r,2*^(programs/[a-z][a-z0-9-]{1,38}[a-z0-9])?$'
+  _globals['_DOWNLOADSTATEMENTREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_DOWNLOADSTATEMENTREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_DOWNLOADSTATEMENTREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_DOWNLOADSTATEMENTREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_DOWNLOADSTATEMENTREQUEST'].fields_by_name['kinds']._loaded_options = None
+  _globals['_DOWNLOADSTATEMENTREQUEST'].fields_by_name['kinds']._serialized_options = b'\272H\016\222\001\013\020\024\"\007\202\001\004\020\001 \000'
   _globals['_LISTSTATEMENTLINESREQUEST'].fields_by_name['parent']._loaded_options = None
   _globals['_LISTSTATEMENTLINESREQUEST'].fields_by_name['parent']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
   _globals['_LISTSTATEMENTLINESREQUEST'].fields_by_name['program']._loaded_options = None
@@ -60,6 +106,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSTATEMENTLINESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTSTATEMENTLINESREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTSTATEMENTLINESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
+  _globals['_LISTSTATEMENTLINESREQUEST'].fields_by_name['kinds']._loaded_options = None
+  _globals['_LISTSTATEMENTLINESREQUEST'].fields_by_name['kinds']._serialized_options = b'\272H\016\222\001\013\020\024\"\007\202\001\004\020\001 \000'
   _globals['_ACCOUNTSERVICE'].methods_by_name['OpenAccount']._loaded_options = None
   _globals['_ACCOUNTSERVICE'].methods_by_name['OpenAccount']._serialized_options = b'\212\265\030\025\n\014points.write\022\003\001\003\005\030\003\202\323\344\223\002\026\"\021/v1/accounts:open:\001*'
   _globals['_ACCOUNTSERVICE'].methods_by_name['GetAccount']._loaded_options = None
@@ -68,32 +116,80 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCOUNTSERVICE'].methods_by_name['GetCustomerAccount']._serialized_options = b'\212\265\030\024\n\013points.read\022\003\001\003\005\030\003\202\323\344\223\002$\022\"/v1/{customer=customers/*}/account'
   _globals['_ACCOUNTSERVICE'].methods_by_name['LinkInstitution']._loaded_options = None
   _globals['_ACCOUNTSERVICE'].methods_by_name['LinkInstitution']._serialized_options = b'\212\265\030\025\n\014points.write\022\003\001\003\005\030\003\202\323\344\223\002\"\"\035/v1/{parent=accounts/*}/links:\001*'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['UnlinkInstitution']._loaded_options = None
+  _globals['_ACCOUNTSERVICE'].methods_by_name['UnlinkInstitution']._serialized_options = b'\212\265\030\025\n\014points.write\022\003\001\003\005\030\003\202\323\344\223\002)\"$/v1/{name=accounts/*/links/*}:unlink:\001*'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['FreezeAccount']._loaded_options = None
+  _globals['_ACCOUNTSERVICE'].methods_by_name['FreezeAccount']._serialized_options = b'\212\265\030\024\n\014points.admin\022\002\003\005\030\003\202\323\344\223\002!\"\034/v1/{name=accounts/*}:freeze:\001*'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['UnfreezeAccount']._loaded_options = None
+  _globals['_ACCOUNTSERVICE'].methods_by_name['UnfreezeAccount']._serialized_options = b'\212\265\030\024\n\014points.admin\022\002\003\005\030\003\202\323\344\223\002#\"\036/v1/{name=accounts/*}:unfreeze:\001*'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['CloseAccount']._loaded_options = None
+  _globals['_ACCOUNTSERVICE'].methods_by_name['CloseAccount']._serialized_options = b'\212\265\030\025\n\014points.write\022\003\001\003\005\030\003\202\323\344\223\002 \"\033/v1/{name=accounts/*}:close:\001*'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['ListLots']._loaded_options = None
+  _globals['_ACCOUNTSERVICE'].methods_by_name['ListLots']._serialized_options = b'\212\265\030\024\n\013points.read\022\003\001\003\005\030\003\202\323\344\223\002\036\022\034/v1/{parent=accounts/*}/lots'
   _globals['_ACCOUNTSERVICE'].methods_by_name['ListStatementLines']._loaded_options = None
   _globals['_ACCOUNTSERVICE'].methods_by_name['ListStatementLines']._serialized_options = b'\212\265\030\024\n\013points.read\022\003\001\003\005\030\003\202\323\344\223\002#\022!/v1/{parent=accounts/*}/statement'
-  _globals['_OPERATIONKIND']._serialized_start=2161
-  _globals['_OPERATIONKIND']._serialized_end=2681
+  _globals['_ACCOUNTSERVICE'].methods_by_name['SummarizeStatement']._loaded_options = None
+  _globals['_ACCOUNTSERVICE'].methods_by_name['SummarizeStatement']._serialized_options = b'\212\265\030\024\n\013points.read\022\003\001\003\005\030\003\202\323\344\223\002-\022+/v1/{parent=accounts/*}/statement:summarize'
+  _globals['_ACCOUNTSERVICE'].methods_by_name['DownloadStatement']._loaded_options = None
+  _globals['_ACCOUNTSERVICE'].methods_by_name['DownloadStatement']._serialized_options = b'\212\265\030\024\n\013points.read\022\003\001\003\005\030\003\202\323\344\223\002,\022*/v1/{parent=accounts/*}/statement:download'
+  _globals['_ACCOUNTSTATE']._serialized_start=5838
+  _globals['_ACCOUNTSTATE']._serialized_end=5959
+  _globals['_LOTSTATE']._serialized_start=5961
+  _globals['_LOTSTATE']._serialized_end=6043
+  _globals['_OPERATIONKIND']._serialized_start=6046
+  _globals['_OPERATIONKIND']._serialized_end=6566
   _globals['_ACCOUNT']._serialized_start=231
-  _globals['_ACCOUNT']._serialized_end=528
-  _globals['_BALANCE']._serialized_start=530
-  _globals['_BALANCE']._serialized_end=580
-  _globals['_CHILDACCOUNT']._serialized_start=582
-  _globals['_CHILDACCOUNT']._serialized_end=660
-  _globals['_INSTITUTIONMEMBERSHIP']._serialized_start=662
-  _globals['_INSTITUTIONMEMBERSHIP']._serialized_end=767
-  _globals['_OPENACCOUNTREQUEST']._serialized_start=770
-  _globals['_OPENACCOUNTREQUEST']._serialized_end=1006
-  _globals['_GETACCOUNTREQUEST']._serialized_start=1008
-  _globals['_GETACCOUNTREQUEST']._serialized_end=1121
-  _globals['_GETCUSTOMERACCOUNTREQUEST']._serialized_start=1123
-  _globals['_GETCUSTOMERACCOUNTREQUEST']._serialized_end=1249
-  _globals['_LINKINSTITUTIONREQUEST']._serialized_start=1252
-  _globals['_LINKINSTITUTIONREQUEST']._serialized_end=1481
-  _globals['_LISTSTATEMENTLINESREQUEST']._serialized_start=1484
-  _globals['_LISTSTATEMENTLINESREQUEST']._serialized_end=1733
-  _globals['_LISTSTATEMENTLINESRESPONSE']._serialized_start=1735
-  _globals['_LISTSTATEMENTLINESRESPONSE']._serialized_end=1848
-  _globals['_STATEMENTLINE']._serialized_start=1851
-  _globals['_STATEMENTLINE']._serialized_end=2158
-  _globals['_ACCOUNTSERVICE']._serialized_start=2684
-  _globals['_ACCOUNTSERVICE']._serialized_end=3504
+  _globals['_ACCOUNT']._serialized_end=670
+  _globals['_FREEZE']._serialized_start=672
+  _globals['_FREEZE']._serialized_end=771
+  _globals['_BALANCE']._serialized_start=774
+  _globals['_BALANCE']._serialized_end=994
+  _globals['_CHILDACCOUNT']._serialized_start=996
+  _globals['_CHILDACCOUNT']._serialized_end=1074
+  _globals['_INSTITUTIONMEMBERSHIP']._serialized_start=1077
+  _globals['_INSTITUTIONMEMBERSHIP']._serialized_end=1305
+  _globals['_OPENACCOUNTREQUEST']._serialized_start=1308
+  _globals['_OPENACCOUNTREQUEST']._serialized_end=1544
+  _globals['_GETACCOUNTREQUEST']._serialized_start=1546
+  _globals['_GETACCOUNTREQUEST']._serialized_end=1659
+  _globals['_GETCUSTOMERACCOUNTREQUEST']._serialized_start=1661
+  _globals['_GETCUSTOMERACCOUNTREQUEST']._serialized_end=1787
+  _globals['_LINKINSTITUTIONREQUEST']._serialized_start=1790
+  _globals['_LINKINSTITUTIONREQUEST']._serialized_end=2106
+  _globals['_UNLINKINSTITUTIONREQUEST']._serialized_start=2109
+  _globals['_UNLINKINSTITUTIONREQUEST']._serialized_end=2296
+  _globals['_FREEZEACCOUNTREQUEST']._serialized_start=2299
+  _globals['_FREEZEACCOUNTREQUEST']._serialized_end=2503
+  _globals['_UNFREEZEACCOUNTREQUEST']._serialized_start=2506
+  _globals['_UNFREEZEACCOUNTREQUEST']._serialized_end=2792
+  _globals['_CLOSEACCOUNTREQUEST']._serialized_start=2795
+  _globals['_CLOSEACCOUNTREQUEST']._serialized_end=2966
+  _globals['_LISTLOTSREQUEST']._serialized_start=2969
+  _globals['_LISTLOTSREQUEST']._serialized_end=3208
+  _globals['_LISTLOTSRESPONSE']._serialized_start=3210
+  _globals['_LISTLOTSRESPONSE']._serialized_end=3292
+  _globals['_LOT']._serialized_start=3295
+  _globals['_LOT']._serialized_end=3591
+  _globals['_SUMMARIZESTATEMENTREQUEST']._serialized_start=3594
+  _globals['_SUMMARIZESTATEMENTREQUEST']._serialized_end=3879
+  _globals['_STATEMENTSUMMARY']._serialized_start=3881
+  _globals['_STATEMENTSUMMARY']._serialized_end=4007
+  _globals['_PROGRAMSUMMARY']._serialized_start=4009
+  _globals['_PROGRAMSUMMARY']._serialized_end=4134
+  _globals['_KINDSUM']._serialized_start=4137
+  _globals['_KINDSUM']._serialized_end=4265
+  _globals['_EXPIRINGPOINTS']._serialized_start=4267
+  _globals['_EXPIRINGPOINTS']._serialized_end=4365
+  _globals['_DOWNLOADSTATEMENTREQUEST']._serialized_start=4368
+  _globals['_DOWNLOADSTATEMENTREQUEST']._serialized_end=4779
+  _globals['_DOWNLOADSTATEMENTRESPONSE']._serialized_start=4781
+  _globals['_DOWNLOADSTATEMENTRESPONSE']._serialized_end=4846
+  _globals['_LISTSTATEMENTLINESREQUEST']._serialized_start=4849
+  _globals['_LISTSTATEMENTLINESREQUEST']._serialized_end=5261
+  _globals['_LISTSTATEMENTLINESRESPONSE']._serialized_start=5263
+  _globals['_LISTSTATEMENTLINESRESPONSE']._serialized_end=5376
+  _globals['_STATEMENTLINE']._serialized_start=5379
+  _globals['_STATEMENTLINE']._serialized_end=5836
+  _globals['_ACCOUNTSERVICE']._serialized_start=6569
+  _globals['_ACCOUNTSERVICE']._serialized_end=8566
 # @@protoc_insertion_point(module_scope)

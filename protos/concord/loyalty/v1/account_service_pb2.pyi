@@ -20,6 +20,58 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _AccountState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AccountStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccountState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACCOUNT_STATE_UNSPECIFIED: _AccountState.ValueType  # 0
+    """Not stated."""
+    ACCOUNT_STATE_OPEN: _AccountState.ValueType  # 1
+    """Earns and spends."""
+    ACCOUNT_STATE_FROZEN: _AccountState.ValueType  # 2
+    """Earns, but does not spend."""
+    ACCOUNT_STATE_CLOSED: _AccountState.ValueType  # 3
+    """Neither; holds that were made before may be voided, spendings refunded."""
+
+class AccountState(_AccountState, metaclass=_AccountStateEnumTypeWrapper):
+    """What an account may do."""
+
+ACCOUNT_STATE_UNSPECIFIED: AccountState.ValueType  # 0
+"""Not stated."""
+ACCOUNT_STATE_OPEN: AccountState.ValueType  # 1
+"""Earns and spends."""
+ACCOUNT_STATE_FROZEN: AccountState.ValueType  # 2
+"""Earns, but does not spend."""
+ACCOUNT_STATE_CLOSED: AccountState.ValueType  # 3
+"""Neither; holds that were made before may be voided, spendings refunded."""
+Global___AccountState: _TypeAlias = AccountState  # noqa: Y015
+
+class _LotState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LotStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LotState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOT_STATE_UNSPECIFIED: _LotState.ValueType  # 0
+    """Not stated."""
+    LOT_STATE_PENDING: _LotState.ValueType  # 1
+    """Promised."""
+    LOT_STATE_ACTIVE: _LotState.ValueType  # 2
+    """The customer's."""
+
+class LotState(_LotState, metaclass=_LotStateEnumTypeWrapper):
+    """Whether points are promised or owned."""
+
+LOT_STATE_UNSPECIFIED: LotState.ValueType  # 0
+"""Not stated."""
+LOT_STATE_PENDING: LotState.ValueType  # 1
+"""Promised."""
+LOT_STATE_ACTIVE: LotState.ValueType  # 2
+"""The customer's."""
+Global___LotState: _TypeAlias = LotState  # noqa: Y015
+
 class _OperationKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -118,6 +170,9 @@ class Account(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     PARENT_ACCOUNT_FIELD_NUMBER: _builtins.int
     CHILD_ACCOUNTS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FREEZES_FIELD_NUMBER: _builtins.int
+    CLOSE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}`."""
     customer: _builtins.str
@@ -126,6 +181,8 @@ class Account(_message.Message):
     """Changes with every change of the account."""
     parent_account: _builtins.str
     """`accounts/{account}` under which this one stands since its customer was merged into another; empty otherwise. A child is read only."""
+    state: Global___AccountState.ValueType
+    """Whether it may spend and earn."""
     @_builtins.property
     def balances(self) -> _containers.RepeatedCompositeFieldContainer[Global___Balance]:
         """The balance in each programme that ever moved, by programme; with those of the child accounts, whose points are spent here."""
@@ -142,6 +199,14 @@ class Account(_message.Message):
     def child_accounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChildAccount]:
         """Accounts of customers that were merged into this one's; they leave it again when that is undone."""
 
+    @_builtins.property
+    def freezes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Freeze]:
+        """Who has frozen it; empty when nobody has."""
+
+    @_builtins.property
+    def close_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was closed; absent while it is not."""
+
     def __init__(
         self,
         *,
@@ -153,14 +218,49 @@ class Account(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         parent_account: _builtins.str = ...,
         child_accounts: _abc.Iterable[Global___ChildAccount] | None = ...,
+        state: Global___AccountState.ValueType = ...,
+        freezes: _abc.Iterable[Global___Freeze] | None = ...,
+        close_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close_time", b"close_time", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "child_accounts", b"child_accounts", "create_time", b"create_time", "customer", b"customer", "etag", b"etag", "memberships", b"memberships", "name", b"name", "parent_account", b"parent_account"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balances", b"balances", "child_accounts", b"child_accounts", "close_time", b"close_time", "create_time", b"create_time", "customer", b"customer", "etag", b"etag", "freezes", b"freezes", "memberships", b"memberships", "name", b"name", "parent_account", b"parent_account", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Account: _TypeAlias = Account  # noqa: Y015
+
+@_typing.final
+class Freeze(_message.Message):
+    """A freeze that is on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTITUTION_FIELD_NUMBER: _builtins.int
+    REASON_CODE_FIELD_NUMBER: _builtins.int
+    FREEZE_TIME_FIELD_NUMBER: _builtins.int
+    institution: _builtins.str
+    """`institutions/{institution}` whose people froze it; `institutions/-` for the operator."""
+    reason_code: _builtins.str
+    """Why, in a word; told to that institution and the operator only."""
+    @_builtins.property
+    def freeze_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        institution: _builtins.str = ...,
+        reason_code: _builtins.str = ...,
+        freeze_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["freeze_time", b"freeze_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freeze_time", b"freeze_time", "institution", b"institution", "reason_code", b"reason_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Freeze: _TypeAlias = Freeze  # noqa: Y015
 
 @_typing.final
 class Balance(_message.Message):
@@ -170,19 +270,45 @@ class Balance(_message.Message):
 
     PROGRAM_FIELD_NUMBER: _builtins.int
     BALANCE_POINTS_FIELD_NUMBER: _builtins.int
+    PENDING_POINTS_FIELD_NUMBER: _builtins.int
+    HELD_POINTS_FIELD_NUMBER: _builtins.int
+    DEBT_POINTS_FIELD_NUMBER: _builtins.int
+    TOTAL_POINTS_FIELD_NUMBER: _builtins.int
+    NEXT_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_EXPIRE_POINTS_FIELD_NUMBER: _builtins.int
     program: _builtins.str
     """`programs/{program}`."""
     balance_points: _builtins.int
     """Points the customer owns and may spend."""
+    pending_points: _builtins.int
+    """Points that are promised: they are not the customer's yet."""
+    held_points: _builtins.int
+    """Points the customer owns that open holds reserve."""
+    debt_points: _builtins.int
+    """What a clawback could not take: the next earnings pay it first."""
+    total_points: _builtins.int
+    """All that the customer owns: balance_points and held_points."""
+    next_expire_points: _builtins.int
+    """How many of them end then."""
+    @_builtins.property
+    def next_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of the points that may be spent end; absent when none ever do."""
+
     def __init__(
         self,
         *,
         program: _builtins.str = ...,
         balance_points: _builtins.int = ...,
+        pending_points: _builtins.int = ...,
+        held_points: _builtins.int = ...,
+        debt_points: _builtins.int = ...,
+        total_points: _builtins.int = ...,
+        next_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        next_expire_points: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_expire_time", b"next_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance_points", b"balance_points", "program", b"program"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["balance_points", b"balance_points", "debt_points", b"debt_points", "held_points", b"held_points", "next_expire_points", b"next_expire_points", "next_expire_time", b"next_expire_time", "pending_points", b"pending_points", "program", b"program", "total_points", b"total_points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -225,13 +351,26 @@ class InstitutionMembership(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     MEMBER_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    CONSENT_REFERENCE_FIELD_NUMBER: _builtins.int
+    CONSENT_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}/links/{institution}`."""
     member_id: _builtins.str
     """Pairwise pseudonymous id: the only name by which the institution knows this member as a partner."""
+    consent_reference: _builtins.str
+    """Where the institution keeps the customer's consent; told to that institution and the operator only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was linked."""
+
+    @_builtins.property
+    def consent_time(self) -> _timestamp_pb2.Timestamp:
+        """When the customer consented."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it ended; absent while it is in force."""
 
     def __init__(
         self,
@@ -239,10 +378,13 @@ class InstitutionMembership(_message.Message):
         name: _builtins.str = ...,
         member_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        consent_reference: _builtins.str = ...,
+        consent_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent_time", b"consent_time", "create_time", b"create_time", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "member_id", b"member_id", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_reference", b"consent_reference", "consent_time", b"consent_time", "create_time", b"create_time", "end_time", b"end_time", "member_id", b"member_id", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,30 +475,160 @@ class LinkInstitutionRequest(_message.Message):
     PARENT_FIELD_NUMBER: _builtins.int
     INSTITUTION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CONSENT_REFERENCE_FIELD_NUMBER: _builtins.int
+    CONSENT_TIME_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`accounts/{account}`."""
     institution: _builtins.str
     """`institutions/{institution}`. A caller that acts for an institution may link its own only."""
     request_id: _builtins.str
     """Makes a retry safe."""
+    consent_reference: _builtins.str
+    """Where the institution keeps the customer's consent, such as a document's number. No personal data."""
+    @_builtins.property
+    def consent_time(self) -> _timestamp_pb2.Timestamp:
+        """When the customer consented; absent: now."""
+
     def __init__(
         self,
         *,
         parent: _builtins.str = ...,
         institution: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        consent_reference: _builtins.str = ...,
+        consent_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consent_time", b"consent_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["institution", b"institution", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent_reference", b"consent_reference", "consent_time", b"consent_time", "institution", b"institution", "parent", b"parent", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LinkInstitutionRequest: _TypeAlias = LinkInstitutionRequest  # noqa: Y015
 
 @_typing.final
-class ListStatementLinesRequest(_message.Message):
-    """Asks for a page of statement lines."""
+class UnlinkInstitutionRequest(_message.Message):
+    """Asks to end a membership."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`accounts/{account}/links/{institution}`. A caller that acts for an institution ends its own only. That of a child account, too."""
+    request_id: _builtins.str
+    """Makes a retry safe."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlinkInstitutionRequest: _TypeAlias = UnlinkInstitutionRequest  # noqa: Y015
+
+@_typing.final
+class FreezeAccountRequest(_message.Message):
+    """Asks to freeze an account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_CODE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`accounts/{account}`."""
+    reason_code: _builtins.str
+    """Why, in a word: capital letters, digits and underscores."""
+    request_id: _builtins.str
+    """Makes a retry safe."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason_code: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason_code", b"reason_code", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreezeAccountRequest: _TypeAlias = FreezeAccountRequest  # noqa: Y015
+
+@_typing.final
+class UnfreezeAccountRequest(_message.Message):
+    """Asks to take a freeze away."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_CODE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    INSTITUTION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`accounts/{account}`."""
+    reason_code: _builtins.str
+    """Why, in a word: capital letters, digits and underscores."""
+    request_id: _builtins.str
+    """Makes a retry safe."""
+    institution: _builtins.str
+    """`institutions/{institution}` whose freeze it is, or `institutions/-`; empty: the caller's own."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason_code: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        institution: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["institution", b"institution", "name", b"name", "reason_code", b"reason_code", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnfreezeAccountRequest: _TypeAlias = UnfreezeAccountRequest  # noqa: Y015
+
+@_typing.final
+class CloseAccountRequest(_message.Message):
+    """Asks to close an account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    GIVE_UP_POINTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`accounts/{account}`."""
+    give_up_points: _builtins.bool
+    """Whether the customer gives up what points are left, also promised ones: they end at once and never come back."""
+    request_id: _builtins.str
+    """Makes a retry safe."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        give_up_points: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["give_up_points", b"give_up_points", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseAccountRequest: _TypeAlias = CloseAccountRequest  # noqa: Y015
+
+@_typing.final
+class ListLotsRequest(_message.Message):
+    """Asks for a page of lots."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -383,6 +655,396 @@ class ListStatementLinesRequest(_message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "program", b"program"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLotsRequest: _TypeAlias = ListLotsRequest  # noqa: Y015
+
+@_typing.final
+class ListLotsResponse(_message.Message):
+    """A page of lots."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    @_builtins.property
+    def lots(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lot]:
+        """The lots: what ends first stands first, what never ends last."""
+
+    def __init__(
+        self,
+        *,
+        lots: _abc.Iterable[Global___Lot] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lots", b"lots", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLotsResponse: _TypeAlias = ListLotsResponse  # noqa: Y015
+
+@_typing.final
+class Lot(_message.Message):
+    """Points that were issued together and end together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    INSTITUTION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ISSUED_POINTS_FIELD_NUMBER: _builtins.int
+    REMAINING_POINTS_FIELD_NUMBER: _builtins.int
+    AVAILABLE_POINTS_FIELD_NUMBER: _builtins.int
+    HELD_POINTS_FIELD_NUMBER: _builtins.int
+    ACTIVE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`accounts/{account}/lots/{lot}`."""
+    program: _builtins.str
+    """`programs/{program}`."""
+    institution: _builtins.str
+    """`institutions/{institution}` where they were earned."""
+    state: Global___LotState.ValueType
+    """Whether they may be spent."""
+    issued_points: _builtins.int
+    """Points that were issued."""
+    remaining_points: _builtins.int
+    """Those that are left: available and held ones."""
+    available_points: _builtins.int
+    """Those that may be spent."""
+    held_points: _builtins.int
+    """Those that holds reserve."""
+    @_builtins.property
+    def active_time(self) -> _timestamp_pb2.Timestamp:
+        """When they became the customer's, or will; absent for promised ones that wait to be confirmed."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """From when on they cannot be spent; absent: never."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        program: _builtins.str = ...,
+        institution: _builtins.str = ...,
+        state: Global___LotState.ValueType = ...,
+        issued_points: _builtins.int = ...,
+        remaining_points: _builtins.int = ...,
+        available_points: _builtins.int = ...,
+        held_points: _builtins.int = ...,
+        active_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_time", b"active_time", "available_points", b"available_points", "expire_time", b"expire_time", "held_points", b"held_points", "institution", b"institution", "issued_points", b"issued_points", "name", b"name", "program", b"program", "remaining_points", b"remaining_points", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lot: _TypeAlias = Lot  # noqa: Y015
+
+@_typing.final
+class SummarizeStatementRequest(_message.Message):
+    """Asks to sum a statement up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`accounts/{account}`."""
+    program: _builtins.str
+    """`programs/{program}`; empty for all."""
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """Begin of the period; absent: that of the account."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """End of the period, not in it; absent: now."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        program: _builtins.str = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time", "parent", b"parent", "program", b"program"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SummarizeStatementRequest: _TypeAlias = SummarizeStatementRequest  # noqa: Y015
+
+@_typing.final
+class StatementSummary(_message.Message):
+    """A statement summed up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAMS_FIELD_NUMBER: _builtins.int
+    EXPIRING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def programs(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProgramSummary]:
+        """By programme; with the child accounts'."""
+
+    @_builtins.property
+    def expiring(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExpiringPoints]:
+        """What ends when, of the points that may be spent now, soonest first; the first 200."""
+
+    def __init__(
+        self,
+        *,
+        programs: _abc.Iterable[Global___ProgramSummary] | None = ...,
+        expiring: _abc.Iterable[Global___ExpiringPoints] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expiring", b"expiring", "programs", b"programs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatementSummary: _TypeAlias = StatementSummary  # noqa: Y015
+
+@_typing.final
+class ProgramSummary(_message.Message):
+    """What became of a programme's points in a period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    OPENING_POINTS_FIELD_NUMBER: _builtins.int
+    CLOSING_POINTS_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    program: _builtins.str
+    """`programs/{program}`."""
+    opening_points: _builtins.int
+    """Balance that might be spent when the period began."""
+    closing_points: _builtins.int
+    """The same when it ended: opening_points and the sums of all kinds."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedCompositeFieldContainer[Global___KindSum]:
+        """What came and went, by kind."""
+
+    def __init__(
+        self,
+        *,
+        program: _builtins.str = ...,
+        opening_points: _builtins.int = ...,
+        closing_points: _builtins.int = ...,
+        kinds: _abc.Iterable[Global___KindSum] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["closing_points", b"closing_points", "kinds", b"kinds", "opening_points", b"opening_points", "program", b"program"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProgramSummary: _TypeAlias = ProgramSummary  # noqa: Y015
+
+@_typing.final
+class KindSum(_message.Message):
+    """What operations of a kind did to a balance."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    LINES_COUNT_FIELD_NUMBER: _builtins.int
+    CREDITED_POINTS_FIELD_NUMBER: _builtins.int
+    DEBITED_POINTS_FIELD_NUMBER: _builtins.int
+    kind: Global___OperationKind.ValueType
+    """The kind."""
+    lines_count: _builtins.int
+    """How many lines."""
+    credited_points: _builtins.int
+    """Points that came."""
+    debited_points: _builtins.int
+    """Points that went, above zero."""
+    def __init__(
+        self,
+        *,
+        kind: Global___OperationKind.ValueType = ...,
+        lines_count: _builtins.int = ...,
+        credited_points: _builtins.int = ...,
+        debited_points: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credited_points", b"credited_points", "debited_points", b"debited_points", "kind", b"kind", "lines_count", b"lines_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KindSum: _TypeAlias = KindSum  # noqa: Y015
+
+@_typing.final
+class ExpiringPoints(_message.Message):
+    """Points that end together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    program: _builtins.str
+    """`programs/{program}`."""
+    points: _builtins.int
+    """How many."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When they end."""
+
+    def __init__(
+        self,
+        *,
+        program: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        points: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "points", b"points", "program", b"program"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpiringPoints: _TypeAlias = ExpiringPoints  # noqa: Y015
+
+@_typing.final
+class DownloadStatementRequest(_message.Message):
+    """Asks for a page of a statement as text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`accounts/{account}`."""
+    program: _builtins.str
+    """`programs/{program}`; empty for all."""
+    page_size: _builtins.int
+    """Rows wanted: 0 means 5000, more than 5000 means 5000."""
+    page_token: _builtins.str
+    """The next_page_token of the page before."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___OperationKind.ValueType]:
+        """Only lines of these kinds; empty for all."""
+
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """Only what was posted at or after this instant."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Only what was posted before this instant."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        program: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        kinds: _abc.Iterable[Global___OperationKind.ValueType] | None = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time", "kinds", b"kinds", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "program", b"program"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadStatementRequest: _TypeAlias = DownloadStatementRequest  # noqa: Y015
+
+@_typing.final
+class DownloadStatementResponse(_message.Message):
+    """A page of a statement as text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CSV_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    csv: _builtins.str
+    """Text of whole lines, newest first; the first page begins with the header."""
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    def __init__(
+        self,
+        *,
+        csv: _builtins.str = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csv", b"csv", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DownloadStatementResponse: _TypeAlias = DownloadStatementResponse  # noqa: Y015
+
+@_typing.final
+class ListStatementLinesRequest(_message.Message):
+    """Asks for a page of statement lines."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    BEGIN_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`accounts/{account}`."""
+    program: _builtins.str
+    """`programs/{program}`; empty for all."""
+    page_size: _builtins.int
+    """Rows wanted: 0 means 50, more than 200 means 200."""
+    page_token: _builtins.str
+    """The next_page_token of the page before."""
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[Global___OperationKind.ValueType]:
+        """Only lines of these kinds; empty for all."""
+
+    @_builtins.property
+    def begin_time(self) -> _timestamp_pb2.Timestamp:
+        """Only what was posted at or after this instant."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Only what was posted before this instant."""
+
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        program: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        kinds: _abc.Iterable[Global___OperationKind.ValueType] | None = ...,
+        begin_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin_time", b"begin_time", "end_time", b"end_time", "kinds", b"kinds", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent", "program", b"program"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -418,7 +1080,7 @@ Global___ListStatementLinesResponse: _TypeAlias = ListStatementLinesResponse  # 
 
 @_typing.final
 class StatementLine(_message.Message):
-    """One movement of points."""
+    """What an operation did to an account in a programme."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -432,6 +1094,11 @@ class StatementLine(_message.Message):
     POST_TIME_FIELD_NUMBER: _builtins.int
     INSTITUTION_FIELD_NUMBER: _builtins.int
     ACCOUNT_FIELD_NUMBER: _builtins.int
+    PENDING_CHANGE_POINTS_FIELD_NUMBER: _builtins.int
+    HELD_CHANGE_POINTS_FIELD_NUMBER: _builtins.int
+    DEBT_CHANGE_POINTS_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
     """`operations/{operation}`."""
     program: _builtins.str
@@ -439,15 +1106,23 @@ class StatementLine(_message.Message):
     kind: Global___OperationKind.ValueType
     """What it was."""
     amount_points: _builtins.int
-    """Points: positive earned, negative spent."""
+    """Points that may be spent: positive came, negative went; 0 where only promised or held ones moved."""
     balance_points: _builtins.int
     """The balance in the programme after it."""
     entry_version: _builtins.int
-    """Number of the entry within the balance, from 1, without gaps."""
+    """Number of the entry within the balance, from 1, without gaps; 0 where the balance did not move."""
     institution: _builtins.str
     """`institutions/{institution}` where points were redeemed or earned."""
     account: _builtins.str
     """`accounts/{account}`: this one, or a child account, whose balance it is."""
+    pending_change_points: _builtins.int
+    """By how much the promised points changed."""
+    held_change_points: _builtins.int
+    """By how much the points that holds reserve changed."""
+    debt_change_points: _builtins.int
+    """By how much the debt changed: above zero it grew, below zero points went into it."""
+    hold: _builtins.str
+    """`holds/{hold}` that it made, spent or released."""
     @_builtins.property
     def effective_time(self) -> _timestamp_pb2.Timestamp:
         """When what it is about happened."""
@@ -455,6 +1130,10 @@ class StatementLine(_message.Message):
     @_builtins.property
     def post_time(self) -> _timestamp_pb2.Timestamp:
         """When it was posted."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When points that were earned end; absent otherwise, or when they never do."""
 
     def __init__(
         self,
@@ -469,10 +1148,15 @@ class StatementLine(_message.Message):
         post_time: _timestamp_pb2.Timestamp | None = ...,
         institution: _builtins.str = ...,
         account: _builtins.str = ...,
+        pending_change_points: _builtins.int = ...,
+        held_change_points: _builtins.int = ...,
+        debt_change_points: _builtins.int = ...,
+        hold: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_time", b"effective_time", "post_time", b"post_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_time", b"effective_time", "expire_time", b"expire_time", "post_time", b"post_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "amount_points", b"amount_points", "balance_points", b"balance_points", "effective_time", b"effective_time", "entry_version", b"entry_version", "institution", b"institution", "kind", b"kind", "operation", b"operation", "post_time", b"post_time", "program", b"program"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "amount_points", b"amount_points", "balance_points", b"balance_points", "debt_change_points", b"debt_change_points", "effective_time", b"effective_time", "entry_version", b"entry_version", "expire_time", b"expire_time", "held_change_points", b"held_change_points", "hold", b"hold", "institution", b"institution", "kind", b"kind", "operation", b"operation", "pending_change_points", b"pending_change_points", "post_time", b"post_time", "program", b"program"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

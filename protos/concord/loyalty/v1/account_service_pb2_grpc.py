@@ -55,10 +55,45 @@ class AccountServiceStub:
                 request_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.LinkInstitutionRequest.SerializeToString,
                 response_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.InstitutionMembership.FromString,
                 _registered_method=True)
+        self.UnlinkInstitution = channel.unary_unary(
+                '/concord.loyalty.v1.AccountService/UnlinkInstitution',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.UnlinkInstitutionRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.InstitutionMembership.FromString,
+                _registered_method=True)
+        self.FreezeAccount = channel.unary_unary(
+                '/concord.loyalty.v1.AccountService/FreezeAccount',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.FreezeAccountRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.Account.FromString,
+                _registered_method=True)
+        self.UnfreezeAccount = channel.unary_unary(
+                '/concord.loyalty.v1.AccountService/UnfreezeAccount',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.UnfreezeAccountRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.Account.FromString,
+                _registered_method=True)
+        self.CloseAccount = channel.unary_unary(
+                '/concord.loyalty.v1.AccountService/CloseAccount',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.CloseAccountRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.Account.FromString,
+                _registered_method=True)
+        self.ListLots = channel.unary_unary(
+                '/concord.loyalty.v1.AccountService/ListLots',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.ListLotsRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.ListLotsResponse.FromString,
+                _registered_method=True)
         self.ListStatementLines = channel.unary_unary(
                 '/concord.loyalty.v1.AccountService/ListStatementLines',
                 request_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.ListStatementLinesRequest.SerializeToString,
                 response_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.ListStatementLinesResponse.FromString,
+                _registered_method=True)
+        self.SummarizeStatement = channel.unary_unary(
+                '/concord.loyalty.v1.AccountService/SummarizeStatement',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.SummarizeStatementRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.StatementSummary.FromString,
+                _registered_method=True)
+        self.DownloadStatement = channel.unary_unary(
+                '/concord.loyalty.v1.AccountService/DownloadStatement',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.DownloadStatementRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.DownloadStatementResponse.FromString,
                 _registered_method=True)
 
 
@@ -94,8 +129,59 @@ class AccountServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UnlinkInstitution(self, request, context):
+        """Ends a membership, by the customer's wish: activities there earn no more. Its member id is never used again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FreezeAccount(self, request, context):
+        """Freezes an account: it earns, but spends nothing until every freeze is taken away. Each institution has one of its own, and the
+        operator one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnfreezeAccount(self, request, context):
+        """Takes the freeze of the caller's institution away; the operator takes away any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseAccount(self, request, context):
+        """Closes an account with its child accounts and ends their memberships. Nothing may be held; points that are left must be given
+        up. It is opened again by accounts:open.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLots(self, request, context):
+        """Lists the lots of an account and its child accounts that have points left, by when they end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListStatementLines(self, request, context):
-        """Lists what happened on an account, newest first, with the balance after each entry.
+        """Lists what happened on an account, newest first, with the balance after each line.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SummarizeStatement(self, request, context):
+        """Sums a statement up: opening and closing balances of a period, what came and went by kind, and which points end when.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadStatement(self, request, context):
+        """The same lines as the text of a CSV file, a page at a time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,10 +210,45 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     request_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.LinkInstitutionRequest.FromString,
                     response_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.InstitutionMembership.SerializeToString,
             ),
+            'UnlinkInstitution': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlinkInstitution,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.UnlinkInstitutionRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.InstitutionMembership.SerializeToString,
+            ),
+            'FreezeAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.FreezeAccount,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.FreezeAccountRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.Account.SerializeToString,
+            ),
+            'UnfreezeAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnfreezeAccount,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.UnfreezeAccountRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.Account.SerializeToString,
+            ),
+            'CloseAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseAccount,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.CloseAccountRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.Account.SerializeToString,
+            ),
+            'ListLots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLots,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.ListLotsRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.ListLotsResponse.SerializeToString,
+            ),
             'ListStatementLines': grpc.unary_unary_rpc_method_handler(
                     servicer.ListStatementLines,
                     request_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.ListStatementLinesRequest.FromString,
                     response_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.ListStatementLinesResponse.SerializeToString,
+            ),
+            'SummarizeStatement': grpc.unary_unary_rpc_method_handler(
+                    servicer.SummarizeStatement,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.SummarizeStatementRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.StatementSummary.SerializeToString,
+            ),
+            'DownloadStatement': grpc.unary_unary_rpc_method_handler(
+                    servicer.DownloadStatement,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.DownloadStatementRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_account__service__pb2.DownloadStatementResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -250,6 +371,141 @@ class AccountService:
             _registered_method=True)
 
     @staticmethod
+    def UnlinkInstitution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.AccountService/UnlinkInstitution',
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.UnlinkInstitutionRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.InstitutionMembership.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FreezeAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.AccountService/FreezeAccount',
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.FreezeAccountRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.Account.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnfreezeAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.AccountService/UnfreezeAccount',
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.UnfreezeAccountRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.Account.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.AccountService/CloseAccount',
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.CloseAccountRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.Account.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.AccountService/ListLots',
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.ListLotsRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.ListLotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListStatementLines(request,
             target,
             options=(),
@@ -266,6 +522,60 @@ class AccountService:
             '/concord.loyalty.v1.AccountService/ListStatementLines',
             concord_dot_loyalty_dot_v1_dot_account__service__pb2.ListStatementLinesRequest.SerializeToString,
             concord_dot_loyalty_dot_v1_dot_account__service__pb2.ListStatementLinesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SummarizeStatement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.AccountService/SummarizeStatement',
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.SummarizeStatementRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.StatementSummary.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadStatement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.AccountService/DownloadStatement',
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.DownloadStatementRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_account__service__pb2.DownloadStatementResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,8 +41,26 @@ class AccountServiceStub:
     """Reads the account of a customer."""
     LinkInstitution: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.LinkInstitutionRequest, _account_service_pb2.InstitutionMembership]
     """Links an account to a membership at an institution, by the customer's consent. From then on activities there earn points."""
+    UnlinkInstitution: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.UnlinkInstitutionRequest, _account_service_pb2.InstitutionMembership]
+    """Ends a membership, by the customer's wish: activities there earn no more. Its member id is never used again."""
+    FreezeAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.FreezeAccountRequest, _account_service_pb2.Account]
+    """Freezes an account: it earns, but spends nothing until every freeze is taken away. Each institution has one of its own, and the
+    operator one.
+    """
+    UnfreezeAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.UnfreezeAccountRequest, _account_service_pb2.Account]
+    """Takes the freeze of the caller's institution away; the operator takes away any."""
+    CloseAccount: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.CloseAccountRequest, _account_service_pb2.Account]
+    """Closes an account with its child accounts and ends their memberships. Nothing may be held; points that are left must be given
+    up. It is opened again by accounts:open.
+    """
+    ListLots: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListLotsRequest, _account_service_pb2.ListLotsResponse]
+    """Lists the lots of an account and its child accounts that have points left, by when they end."""
     ListStatementLines: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.ListStatementLinesRequest, _account_service_pb2.ListStatementLinesResponse]
-    """Lists what happened on an account, newest first, with the balance after each entry."""
+    """Lists what happened on an account, newest first, with the balance after each line."""
+    SummarizeStatement: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.SummarizeStatementRequest, _account_service_pb2.StatementSummary]
+    """Sums a statement up: opening and closing balances of a period, what came and went by kind, and which points end when."""
+    DownloadStatement: _grpc.UnaryUnaryMultiCallable[_account_service_pb2.DownloadStatementRequest, _account_service_pb2.DownloadStatementResponse]
+    """The same lines as the text of a CSV file, a page at a time."""
 
 @_typing.type_check_only
 class AccountServiceAsyncStub(AccountServiceStub):
@@ -57,8 +75,26 @@ class AccountServiceAsyncStub(AccountServiceStub):
     """Reads the account of a customer."""
     LinkInstitution: _aio.UnaryUnaryMultiCallable[_account_service_pb2.LinkInstitutionRequest, _account_service_pb2.InstitutionMembership]  # type: ignore[assignment]
     """Links an account to a membership at an institution, by the customer's consent. From then on activities there earn points."""
+    UnlinkInstitution: _aio.UnaryUnaryMultiCallable[_account_service_pb2.UnlinkInstitutionRequest, _account_service_pb2.InstitutionMembership]  # type: ignore[assignment]
+    """Ends a membership, by the customer's wish: activities there earn no more. Its member id is never used again."""
+    FreezeAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.FreezeAccountRequest, _account_service_pb2.Account]  # type: ignore[assignment]
+    """Freezes an account: it earns, but spends nothing until every freeze is taken away. Each institution has one of its own, and the
+    operator one.
+    """
+    UnfreezeAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.UnfreezeAccountRequest, _account_service_pb2.Account]  # type: ignore[assignment]
+    """Takes the freeze of the caller's institution away; the operator takes away any."""
+    CloseAccount: _aio.UnaryUnaryMultiCallable[_account_service_pb2.CloseAccountRequest, _account_service_pb2.Account]  # type: ignore[assignment]
+    """Closes an account with its child accounts and ends their memberships. Nothing may be held; points that are left must be given
+    up. It is opened again by accounts:open.
+    """
+    ListLots: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListLotsRequest, _account_service_pb2.ListLotsResponse]  # type: ignore[assignment]
+    """Lists the lots of an account and its child accounts that have points left, by when they end."""
     ListStatementLines: _aio.UnaryUnaryMultiCallable[_account_service_pb2.ListStatementLinesRequest, _account_service_pb2.ListStatementLinesResponse]  # type: ignore[assignment]
-    """Lists what happened on an account, newest first, with the balance after each entry."""
+    """Lists what happened on an account, newest first, with the balance after each line."""
+    SummarizeStatement: _aio.UnaryUnaryMultiCallable[_account_service_pb2.SummarizeStatementRequest, _account_service_pb2.StatementSummary]  # type: ignore[assignment]
+    """Sums a statement up: opening and closing balances of a period, what came and went by kind, and which points end when."""
+    DownloadStatement: _aio.UnaryUnaryMultiCallable[_account_service_pb2.DownloadStatementRequest, _account_service_pb2.DownloadStatementResponse]  # type: ignore[assignment]
+    """The same lines as the text of a CSV file, a page at a time."""
 
 class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
     """Opens and reads points accounts. A customer has one account, with a balance in each programme."""
@@ -96,11 +132,71 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         """Links an account to a membership at an institution, by the customer's consent. From then on activities there earn points."""
 
     @_abc_1.abstractmethod
+    def UnlinkInstitution(
+        self,
+        request: _account_service_pb2.UnlinkInstitutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.InstitutionMembership, _abc.Awaitable[_account_service_pb2.InstitutionMembership]]:
+        """Ends a membership, by the customer's wish: activities there earn no more. Its member id is never used again."""
+
+    @_abc_1.abstractmethod
+    def FreezeAccount(
+        self,
+        request: _account_service_pb2.FreezeAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.Account, _abc.Awaitable[_account_service_pb2.Account]]:
+        """Freezes an account: it earns, but spends nothing until every freeze is taken away. Each institution has one of its own, and the
+        operator one.
+        """
+
+    @_abc_1.abstractmethod
+    def UnfreezeAccount(
+        self,
+        request: _account_service_pb2.UnfreezeAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.Account, _abc.Awaitable[_account_service_pb2.Account]]:
+        """Takes the freeze of the caller's institution away; the operator takes away any."""
+
+    @_abc_1.abstractmethod
+    def CloseAccount(
+        self,
+        request: _account_service_pb2.CloseAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.Account, _abc.Awaitable[_account_service_pb2.Account]]:
+        """Closes an account with its child accounts and ends their memberships. Nothing may be held; points that are left must be given
+        up. It is opened again by accounts:open.
+        """
+
+    @_abc_1.abstractmethod
+    def ListLots(
+        self,
+        request: _account_service_pb2.ListLotsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.ListLotsResponse, _abc.Awaitable[_account_service_pb2.ListLotsResponse]]:
+        """Lists the lots of an account and its child accounts that have points left, by when they end."""
+
+    @_abc_1.abstractmethod
     def ListStatementLines(
         self,
         request: _account_service_pb2.ListStatementLinesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_account_service_pb2.ListStatementLinesResponse, _abc.Awaitable[_account_service_pb2.ListStatementLinesResponse]]:
-        """Lists what happened on an account, newest first, with the balance after each entry."""
+        """Lists what happened on an account, newest first, with the balance after each line."""
+
+    @_abc_1.abstractmethod
+    def SummarizeStatement(
+        self,
+        request: _account_service_pb2.SummarizeStatementRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.StatementSummary, _abc.Awaitable[_account_service_pb2.StatementSummary]]:
+        """Sums a statement up: opening and closing balances of a period, what came and went by kind, and which points end when."""
+
+    @_abc_1.abstractmethod
+    def DownloadStatement(
+        self,
+        request: _account_service_pb2.DownloadStatementRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_account_service_pb2.DownloadStatementResponse, _abc.Awaitable[_account_service_pb2.DownloadStatementResponse]]:
+        """The same lines as the text of a CSV file, a page at a time."""
 
 def add_AccountServiceServicer_to_server(servicer: AccountServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

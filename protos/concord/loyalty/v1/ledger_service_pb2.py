@@ -31,7 +31,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'concord/loyalty/v1/ledger_service.proto\x12\x12\x63oncord.loyalty.v1\x1a\x1b\x62uf/validate/validate.proto\x1a(concord/loyalty/v1/account_service.proto\x1a&concord/options/v1/field_options.proto\x1a\'concord/options/v1/method_options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf5\x02\n\tOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x04kind\x18\x02 \x01(\x0e\x32!.concord.loyalty.v1.OperationKind\x12\x35\n\x07outcome\x18\x03 \x01(\x0e\x32$.concord.loyalty.v1.OperationOutcome\x12\x0f\n\x07\x61\x63\x63ount\x18\x04 \x01(\t\x12\x0f\n\x07program\x18\x05 \x01(\t\x12\x15\n\ramount_points\x18\x06 \x01(\x03\x12\x16\n\x0e\x62\x61lance_points\x18\x07 \x01(\x03\x12\x13\n\x0binstitution\x18\x08 \x01(\t\x12\x17\n\treference\x18\t \x01(\tB\x04\x90\xb5\x18\x06\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tpost_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x0c \x01(\x03\"\xf1\x02\n\x13RedeemPointsRequest\x12\\\n\x04name\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x43\n\x07program\x18\x02 \x01(\tB2\xe2\x41\x01\x02\xbaH+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12)\n\ramount_points\x18\x03 \x01(\x03\x42\x12\xe2\x41\x01\x02\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x01\x12K\n\x0binstitution\x18\x04 \x01(\tB6\xe2\x41\x01\x02\xbaH/r-2+^institutions/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x1f\n\treference\x18\x05 \x01(\tB\x0c\xbaH\x05r\x03\x18\xc8\x01\x90\xb5\x18\x06\x12\x1e\n\nrequest_id\x18\x06 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"u\n\x13GetOperationRequest\x12^\n\x04name\x18\x01 \x01(\tBP\xbaHMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\"\x19\n\x17VerifyInvariantsRequest\"\x90\x01\n\x18VerifyInvariantsResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x34\n\x07results\x18\x02 \x03(\x0b\x32#.concord.loyalty.v1.InvariantResult\x12\x18\n\x10operations_count\x18\x03 \x01(\x03\x12\x15\n\rentries_count\x18\x04 \x01(\x03\"e\n\x0fInvariantResult\x12\x11\n\tinvariant\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x18\n\x10violations_count\x18\x03 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x04 \x03(\t*\xe5\x06\n\x10OperationOutcome\x12!\n\x1dOPERATION_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18OPERATION_OUTCOME_POSTED\x10\x01\x12)\n%OPERATION_OUTCOME_INSUFFICIENT_POINTS\x10\x02\x12$\n OPERATION_OUTCOME_POINTS_EXPIRED\x10\x03\x12$\n OPERATION_OUTCOME_ACCOUNT_FROZEN\x10\x04\x12$\n OPERATION_OUTCOME_ACCOUNT_CLOSED\x10\x05\x12#\n\x1fOPERATION_OUTCOME_QUOTE_EXPIRED\x10\x06\x12 \n\x1cOPERATION_OUTCOME_QUOTE_USED\x10\x07\x12#\n\x1fOPERATION_OUTCOME_HOLD_NOT_OPEN\x10\x08\x12\"\n\x1eOPERATION_OUTCOME_HOLD_EXPIRED\x10\t\x12\"\n\x1eOPERATION_OUTCOME_OVER_CAPTURE\x10\n\x12!\n\x1dOPERATION_OUTCOME_OVER_REFUND\x10\x0b\x12$\n OPERATION_OUTCOME_NOT_REFUNDABLE\x10\x0c\x12#\n\x1fOPERATION_OUTCOME_OVER_CLAWBACK\x10\r\x12$\n OPERATION_OUTCOME_NOT_REVERSIBLE\x10\x0e\x12%\n!OPERATION_OUTCOME_LOT_NOT_PENDING\x10\x0f\x12\"\n\x1eOPERATION_OUTCOME_CAP_EXCEEDED\x10\x10\x12$\n OPERATION_OUTCOME_LIMIT_EXCEEDED\x10\x11\x12\"\n\x1eOPERATION_OUTCOME_NO_AGREEMENT\x10\x12\x12\x1d\n\x19OPERATION_OUTCOME_NO_RATE\x10\x13\x12*\n&OPERATION_OUTCOME_TRANSFER_NOT_ALLOWED\x10\x14\x12&\n\"OPERATION_OUTCOME_AMOUNT_TOO_SMALL\x10\x15\x12#\n\x1fOPERATION_OUTCOME_TOO_MANY_LOTS\x10\x16\x32\xbd\x02\n\rLedgerService\x12\x99\x01\n\x0cRedeemPoints\x12\'.concord.loyalty.v1.RedeemPointsRequest\x1a\x1d.concord.loyalty.v1.Operation\"A\x8a\xb5\x18\x16\n\rpoints.redeem\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=accounts/*}:redeem:\x01*\x12\x8f\x01\n\x0cGetOperation\x12\'.concord.loyalty.v1.GetOperationRequest\x1a\x1d.concord.loyalty.v1.Operation\"7\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=operations/*}2\xbb\x01\n\x0e\x43ontrolService\x12\xa8\x01\n\x10VerifyInvariants\x12+.concord.loyalty.v1.VerifyInvariantsRequest\x1a,.concord.loyalty.v1.VerifyInvariantsResponse\"9\x8a\xb5\x18\x15\n\x0cpoints.admin\x12\x01\x05\x18\x01(\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/invariants:verify:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'concord/loyalty/v1/ledger_service.proto\x12\x12\x63oncord.loyalty.v1\x1a\x1b\x62uf/validate/validate.proto\x1a(concord/loyalty/v1/account_service.proto\x1a&concord/options/v1/field_options.proto\x1a\'concord/options/v1/method_options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf8\x04\n\tOperation\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x04kind\x18\x02 \x01(\x0e\x32!.concord.loyalty.v1.OperationKind\x12\x35\n\x07outcome\x18\x03 \x01(\x0e\x32$.concord.loyalty.v1.OperationOutcome\x12\x0f\n\x07\x61\x63\x63ount\x18\x04 \x01(\t\x12\x0f\n\x07program\x18\x05 \x01(\t\x12\x15\n\ramount_points\x18\x06 \x01(\x03\x12\x16\n\x0e\x62\x61lance_points\x18\x07 \x01(\x03\x12\x13\n\x0binstitution\x18\x08 \x01(\t\x12\x17\n\treference\x18\t \x01(\tB\x04\x90\xb5\x18\x06\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tpost_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x0c \x01(\x03\x12\x0e\n\x06target\x18\r \x01(\t\x12\x0c\n\x04hold\x18\x0e \x01(\t\x12\r\n\x05quote\x18\x0f \x01(\t\x12\x15\n\rcurrency_code\x18\x10 \x01(\t\x12,\n\x05lines\x18\x11 \x03(\x0b\x32\x1d.concord.loyalty.v1.SpendLine\x12\x18\n\x10shortfall_points\x18\x12 \x01(\x03\x12\x13\n\x0b\x64\x65\x62t_points\x18\x13 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0freceived_points\x18\x15 \x01(\x03\x12\x16\n\x0e\x65xpired_points\x18\x16 \x01(\x03\"\xa0\x01\n\tSpendLine\x12\x0f\n\x07program\x18\x01 \x01(\t\x12\x0e\n\x06points\x18\x02 \x01(\x03\x12\x13\n\x0bvalue_units\x18\x03 \x01(\x03\x12\x11\n\tnumerator\x18\x04 \x01(\x03\x12\x13\n\x0b\x64\x65nominator\x18\x05 \x01(\x03\x12\x17\n\x0f\x63\x61ptured_points\x18\x06 \x01(\x03\x12\x1c\n\x14\x63\x61ptured_value_units\x18\x07 \x01(\x03\"\x8d\x03\n\x04Hold\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\x13\n\x0binstitution\x18\x03 \x01(\t\x12,\n\x05state\x18\x04 \x01(\x0e\x32\x1d.concord.loyalty.v1.HoldState\x12\x14\n\x0c\x61mount_units\x18\x05 \x01(\x03\x12\x16\n\x0e\x63\x61ptured_units\x18\x06 \x01(\x03\x12\x0f\n\x07program\x18\x07 \x01(\t\x12\x15\n\rcurrency_code\x18\x08 \x01(\t\x12,\n\x05lines\x18\t \x03(\x0b\x32\x1d.concord.loyalty.v1.SpendLine\x12\r\n\x05quote\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xcb\x03\n\x13RedeemPointsRequest\x12\\\n\x04name\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x42\n\x07program\x18\x02 \x01(\tB1\xbaH.r,2*^(programs/[a-z][a-z0-9-]{1,38}[a-z0-9])?$\x12%\n\ramount_points\x18\x03 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00\x12J\n\x0binstitution\x18\x04 \x01(\tB5\xbaH2r02.^(institutions/[a-z][a-z0-9-]{1,38}[a-z0-9])?$\x12\x1f\n\treference\x18\x05 \x01(\tB\x0c\xbaH\x05r\x03\x18\xc8\x01\x90\xb5\x18\x06\x12\x1e\n\nrequest_id\x18\x06 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x12^\n\x05quote\x18\x07 \x01(\tBO\xbaHLrJ2H^(quotes/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$\"\xa9\x04\n\x11\x45\x61rnPointsRequest\x12\\\n\x04name\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x43\n\x07program\x18\x02 \x01(\tB2\xe2\x41\x01\x02\xbaH+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12)\n\ramount_points\x18\x03 \x01(\x03\x42\x12\xe2\x41\x01\x02\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x01\x12K\n\x0binstitution\x18\x04 \x01(\tB6\xe2\x41\x01\x02\xbaH/r-2+^institutions/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x1f\n\treference\x18\x05 \x01(\tB\x0c\xbaH\x05r\x03\x18\xc8\x01\x90\xb5\x18\x06\x12\x14\n\x07pending\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12\x31\n\ractivate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1e\n\nrequest_id\x18\n \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\x42\n\n\x08_pending\"\x97\x01\n\x15\x43onfirmEarningRequest\x12^\n\x04name\x18\x01 \x01(\tBP\xbaHMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x1e\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\x96\x01\n\x14\x43\x61ncelEarningRequest\x12^\n\x04name\x18\x01 \x01(\tBP\xbaHMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x1e\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xe0\x01\n\x16\x43lawBackEarningRequest\x12^\n\x04name\x18\x01 \x01(\tBP\xbaHMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12%\n\ramount_points\x18\x02 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00\x12\x1f\n\treference\x18\x03 \x01(\tB\x0c\xbaH\x05r\x03\x18\xc8\x01\x90\xb5\x18\x06\x12\x1e\n\nrequest_id\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xec\x03\n\x11HoldPointsRequest\x12\\\n\x04name\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12^\n\x05quote\x18\x02 \x01(\tBO\xbaHLrJ2H^(quotes/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$\x12\x42\n\x07program\x18\x03 \x01(\tB1\xbaH.r,2*^(programs/[a-z][a-z0-9-]{1,38}[a-z0-9])?$\x12%\n\ramount_points\x18\x04 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00\x12J\n\x0binstitution\x18\x05 \x01(\tB5\xbaH2r02.^(institutions/[a-z][a-z0-9-]{1,38}[a-z0-9])?$\x12\x1f\n\treference\x18\x06 \x01(\tB\x0c\xbaH\x05r\x03\x18\xc8\x01\x90\xb5\x18\x06\x12!\n\x0bttl_seconds\x18\x07 \x01(\x03\x42\x0c\xbaH\t\"\x07\x18\x80\x9a\x9e\x01(\x00\x12\x1e\n\nrequest_id\x18\x08 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"k\n\x0eGetHoldRequest\x12Y\n\x04name\x18\x01 \x01(\tBK\xbaHHrF2D^holds/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\"\xe5\x01\n\x12\x43\x61ptureHoldRequest\x12Y\n\x04name\x18\x01 \x01(\tBK\xbaHHrF2D^holds/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12$\n\x0c\x61mount_units\x18\x02 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00\x12\r\n\x05\x66inal\x18\x03 \x01(\x08\x12\x1f\n\treference\x18\x04 \x01(\tB\x0c\xbaH\x05r\x03\x18\xc8\x01\x90\xb5\x18\x06\x12\x1e\n\nrequest_id\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\x8c\x01\n\x0fVoidHoldRequest\x12Y\n\x04name\x18\x01 \x01(\tBK\xbaHHrF2D^holds/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x1e\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xdf\x01\n\x16RefundOperationRequest\x12^\n\x04name\x18\x01 \x01(\tBP\xbaHMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12$\n\x0c\x61mount_units\x18\x02 \x01(\x03\x42\x0e\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00\x12\x1f\n\treference\x18\x03 \x01(\tB\x0c\xbaH\x05r\x03\x18\xc8\x01\x90\xb5\x18\x06\x12\x1e\n\nrequest_id\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\x8e\x03\n\x15TransferPointsRequest\x12\\\n\x04name\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x66\n\nto_account\x18\x02 \x01(\tBR\xe2\x41\x01\x02\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x43\n\x07program\x18\x03 \x01(\tB2\xe2\x41\x01\x02\xbaH+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12)\n\ramount_points\x18\x04 \x01(\x03\x42\x12\xe2\x41\x01\x02\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x01\x12\x1f\n\treference\x18\x05 \x01(\tB\x0c\xbaH\x05r\x03\x18\xc8\x01\x90\xb5\x18\x06\x12\x1e\n\nrequest_id\x18\x06 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xee\x02\n\x15\x45xchangePointsRequest\x12\\\n\x04name\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x43\n\x07program\x18\x02 \x01(\tB2\xe2\x41\x01\x02\xbaH+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12)\n\ramount_points\x18\x03 \x01(\x03\x42\x12\xe2\x41\x01\x02\xbaH\x0b\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x01\x12\x46\n\nto_program\x18\x04 \x01(\tB2\xe2\x41\x01\x02\xbaH+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$\x12\x1f\n\treference\x18\x05 \x01(\tB\x0c\xbaH\x05r\x03\x18\xc8\x01\x90\xb5\x18\x06\x12\x1e\n\nrequest_id\x18\x06 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\xba\x01\n\x17ReverseOperationRequest\x12^\n\x04name\x18\x01 \x01(\tBP\xbaHMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x1f\n\treference\x18\x02 \x01(\tB\x0c\xbaH\x05r\x03\x18\xc8\x01\x90\xb5\x18\x06\x12\x1e\n\nrequest_id\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xff\x01\"\x81\x01\n\x1c\x42\x61tchSubmitOperationsRequest\x12\x41\n\x05items\x18\x01 \x03(\x0b\x32!.concord.loyalty.v1.OperationItemB\x0f\xe2\x41\x01\x02\xbaH\x08\x92\x01\x05\x08\x01\x10\xe8\x07\x12\x1e\n\nrequest_id\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf0\x01\"\xdf\x03\n\rOperationItem\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12/\n\x04kind\x18\x02 \x01(\x0e\x32!.concord.loyalty.v1.OperationKind\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x0f\n\x07program\x18\x04 \x01(\t\x12\x14\n\x0c\x61mount_units\x18\x05 \x01(\x03\x12\x13\n\x0binstitution\x18\x06 \x01(\t\x12\x0e\n\x06target\x18\x07 \x01(\t\x12\r\n\x05quote\x18\x08 \x01(\t\x12\x12\n\nto_account\x18\t \x01(\t\x12\x12\n\nto_program\x18\n \x01(\t\x12\x17\n\treference\x18\x0b \x01(\tB\x04\x90\xb5\x18\x06\x12\x14\n\x07pending\x18\x0c \x01(\x08H\x00\x88\x01\x01\x12\x31\n\ractivate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bttl_seconds\x18\x10 \x01(\x03\x12\r\n\x05\x66inal\x18\x11 \x01(\x08\x42\n\n\x08_pending\"U\n\x1d\x42\x61tchSubmitOperationsResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.concord.loyalty.v1.OperationResult\"\x84\x01\n\x0fOperationResult\x12\x32\n\toperation\x18\x01 \x01(\x0b\x32\x1d.concord.loyalty.v1.OperationH\x00\x12\x33\n\x05\x65rror\x18\x02 \x01(\x0b\x32\".concord.loyalty.v1.OperationErrorH\x00\x42\x08\n\x06result\"\xa6\x01\n\x0eOperationError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x42\n\x08metadata\x18\x03 \x03(\x0b\x32\x30.concord.loyalty.v1.OperationError.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb1\x01\n\x15ListOperationsRequest\x12^\n\x06parent\x18\x01 \x01(\tBN\xbaHKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x10\"d\n\x16ListOperationsResponse\x12\x31\n\noperations\x18\x01 \x03(\x0b\x32\x1d.concord.loyalty.v1.Operation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"u\n\x13GetOperationRequest\x12^\n\x04name\x18\x01 \x01(\tBP\xbaHMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$\"\x19\n\x17VerifyInvariantsRequest\"\x90\x01\n\x18VerifyInvariantsResponse\x12\r\n\x05valid\x18\x01 \x01(\x08\x12\x34\n\x07results\x18\x02 \x03(\x0b\x32#.concord.loyalty.v1.InvariantResult\x12\x18\n\x10operations_count\x18\x03 \x01(\x03\x12\x15\n\rentries_count\x18\x04 \x01(\x03\"e\n\x0fInvariantResult\x12\x11\n\tinvariant\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x18\n\x10violations_count\x18\x03 \x01(\x03\x12\x10\n\x08\x65xamples\x18\x04 \x03(\t*\x9d\x01\n\tHoldState\x12\x1a\n\x16HOLD_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fHOLD_STATE_OPEN\x10\x01\x12\x17\n\x13HOLD_STATE_CAPTURED\x10\x02\x12\x17\n\x13HOLD_STATE_RELEASED\x10\x03\x12\x15\n\x11HOLD_STATE_VOIDED\x10\x04\x12\x16\n\x12HOLD_STATE_EXPIRED\x10\x05*\xe5\x06\n\x10OperationOutcome\x12!\n\x1dOPERATION_OUTCOME_UNSPECIFIED\x10\x00\x12\x1c\n\x18OPERATION_OUTCOME_POSTED\x10\x01\x12)\n%OPERATION_OUTCOME_INSUFFICIENT_POINTS\x10\x02\x12$\n OPERATION_OUTCOME_POINTS_EXPIRED\x10\x03\x12$\n OPERATION_OUTCOME_ACCOUNT_FROZEN\x10\x04\x12$\n OPERATION_OUTCOME_ACCOUNT_CLOSED\x10\x05\x12#\n\x1fOPERATION_OUTCOME_QUOTE_EXPIRED\x10\x06\x12 \n\x1cOPERATION_OUTCOME_QUOTE_USED\x10\x07\x12#\n\x1fOPERATION_OUTCOME_HOLD_NOT_OPEN\x10\x08\x12\"\n\x1eOPERATION_OUTCOME_HOLD_EXPIRED\x10\t\x12\"\n\x1eOPERATION_OUTCOME_OVER_CAPTURE\x10\n\x12!\n\x1dOPERATION_OUTCOME_OVER_REFUND\x10\x0b\x12$\n OPERATION_OUTCOME_NOT_REFUNDABLE\x10\x0c\x12#\n\x1fOPERATION_OUTCOME_OVER_CLAWBACK\x10\r\x12$\n OPERATION_OUTCOME_NOT_REVERSIBLE\x10\x0e\x12%\n!OPERATION_OUTCOME_LOT_NOT_PENDING\x10\x0f\x12\"\n\x1eOPERATION_OUTCOME_CAP_EXCEEDED\x10\x10\x12$\n OPERATION_OUTCOME_LIMIT_EXCEEDED\x10\x11\x12\"\n\x1eOPERATION_OUTCOME_NO_AGREEMENT\x10\x12\x12\x1d\n\x19OPERATION_OUTCOME_NO_RATE\x10\x13\x12*\n&OPERATION_OUTCOME_TRANSFER_NOT_ALLOWED\x10\x14\x12&\n\"OPERATION_OUTCOME_AMOUNT_TOO_SMALL\x10\x15\x12#\n\x1fOPERATION_OUTCOME_TOO_MANY_LOTS\x10\x16\x32\xe8\x13\n\rLedgerService\x12\x99\x01\n\x0cRedeemPoints\x12\'.concord.loyalty.v1.RedeemPointsRequest\x1a\x1d.concord.loyalty.v1.Operation\"A\x8a\xb5\x18\x16\n\rpoints.redeem\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=accounts/*}:redeem:\x01*\x12\x92\x01\n\nEarnPoints\x12%.concord.loyalty.v1.EarnPointsRequest\x1a\x1d.concord.loyalty.v1.Operation\">\x8a\xb5\x18\x15\n\x0cpoints.issue\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=accounts/*}:earn:\x01*\x12\x9f\x01\n\x0e\x43onfirmEarning\x12).concord.loyalty.v1.ConfirmEarningRequest\x1a\x1d.concord.loyalty.v1.Operation\"C\x8a\xb5\x18\x15\n\x0cpoints.issue\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02$\"\x1f/v1/{name=operations/*}:confirm:\x01*\x12\x9c\x01\n\rCancelEarning\x12(.concord.loyalty.v1.CancelEarningRequest\x1a\x1d.concord.loyalty.v1.Operation\"B\x8a\xb5\x18\x15\n\x0cpoints.issue\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=operations/*}:cancel:\x01*\x12\xa2\x01\n\x0f\x43lawBackEarning\x12*.concord.loyalty.v1.ClawBackEarningRequest\x1a\x1d.concord.loyalty.v1.Operation\"D\x8a\xb5\x18\x15\n\x0cpoints.issue\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02%\" /v1/{name=operations/*}:clawback:\x01*\x12\x8e\x01\n\nHoldPoints\x12%.concord.loyalty.v1.HoldPointsRequest\x1a\x18.concord.loyalty.v1.Hold\"?\x8a\xb5\x18\x16\n\rpoints.redeem\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=accounts/*}:hold:\x01*\x12{\n\x07GetHold\x12\".concord.loyalty.v1.GetHoldRequest\x1a\x18.concord.loyalty.v1.Hold\"2\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/{name=holds/*}\x12\x95\x01\n\x0b\x43\x61ptureHold\x12&.concord.loyalty.v1.CaptureHoldRequest\x1a\x1d.concord.loyalty.v1.Operation\"?\x8a\xb5\x18\x16\n\rpoints.redeem\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=holds/*}:capture:\x01*\x12\x8c\x01\n\x08VoidHold\x12#.concord.loyalty.v1.VoidHoldRequest\x1a\x1d.concord.loyalty.v1.Operation\"<\x8a\xb5\x18\x16\n\rpoints.redeem\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/{name=holds/*}:void:\x01*\x12\xa1\x01\n\x0fRefundOperation\x12*.concord.loyalty.v1.RefundOperationRequest\x1a\x1d.concord.loyalty.v1.Operation\"C\x8a\xb5\x18\x16\n\rpoints.redeem\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=operations/*}:refund:\x01*\x12\x9f\x01\n\x0eTransferPoints\x12).concord.loyalty.v1.TransferPointsRequest\x1a\x1d.concord.loyalty.v1.Operation\"C\x8a\xb5\x18\x16\n\rpoints.redeem\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=accounts/*}:transfer:\x01*\x12\x9f\x01\n\x0e\x45xchangePoints\x12).concord.loyalty.v1.ExchangePointsRequest\x1a\x1d.concord.loyalty.v1.Operation\"C\x8a\xb5\x18\x16\n\rpoints.redeem\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02#\"\x1e/v1/{name=accounts/*}:exchange:\x01*\x12\xa2\x01\n\x10ReverseOperation\x12+.concord.loyalty.v1.ReverseOperationRequest\x1a\x1d.concord.loyalty.v1.Operation\"B\x8a\xb5\x18\x14\n\x0cpoints.admin\x12\x02\x03\x05\x18\x03\x82\xd3\xe4\x93\x02$\"\x1f/v1/{name=operations/*}:reverse:\x01*\x12\xbd\x01\n\x15\x42\x61tchSubmitOperations\x12\x30.concord.loyalty.v1.BatchSubmitOperationsRequest\x1a\x31.concord.loyalty.v1.BatchSubmitOperationsResponse\"?\x8a\xb5\x18\x16\n\rpoints.redeem\x12\x03\x01\x03\x05\x18\x04\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/operations:batchSubmit:\x01*\x12\x8f\x01\n\x0cGetOperation\x12\'.concord.loyalty.v1.GetOperationRequest\x1a\x1d.concord.loyalty.v1.Operation\"7\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/{name=operations/*}\x12\xab\x01\n\x0eListOperations\x12).concord.loyalty.v1.ListOperationsRequest\x1a*.concord.loyalty.v1.ListOperationsResponse\"B\x8a\xb5\x18\x14\n\x0bpoints.read\x12\x03\x01\x03\x05\x18\x03\x82\xd3\xe4\x93\x02$\x12\"/v1/{parent=accounts/*}/operations2\xbb\x01\n\x0e\x43ontrolService\x12\xa8\x01\n\x10VerifyInvariants\x12+.concord.loyalty.v1.VerifyInvariantsRequest\x1a,.concord.loyalty.v1.VerifyInvariantsResponse\"9\x8a\xb5\x18\x15\n\x0cpoints.admin\x12\x01\x05\x18\x01(\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/invariants:verify:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,39 +43,225 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REDEEMPOINTSREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_REDEEMPOINTSREQUEST'].fields_by_name['name']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
   _globals['_REDEEMPOINTSREQUEST'].fields_by_name['program']._loaded_options = None
-  _globals['_REDEEMPOINTSREQUEST'].fields_by_name['program']._serialized_options = b'\342A\001\002\272H+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$'
+  _globals['_REDEEMPOINTSREQUEST'].fields_by_name['program']._serialized_options = b'\272H.r,2*^(programs/[a-z][a-z0-9-]{1,38}[a-z0-9])?$'
   _globals['_REDEEMPOINTSREQUEST'].fields_by_name['amount_points']._loaded_options = None
-  _globals['_REDEEMPOINTSREQUEST'].fields_by_name['amount_points']._serialized_options = b'\342A\001\002\272H\013\"\t\030\200\240\224\245\215\035(\001'
+  _globals['_REDEEMPOINTSREQUEST'].fields_by_name['amount_points']._serialized_options = b'\272H\013\"\t\030\200\240\224\245\215\035(\000'
   _globals['_REDEEMPOINTSREQUEST'].fields_by_name['institution']._loaded_options = None
-  _globals['_REDEEMPOINTSREQUEST'].fields_by_name['institution']._serialized_options = b'\342A\001\002\272H/r-2+^institutions/[a-z][a-z0-9-]{1,38}[a-z0-9]$'
+  _globals['_REDEEMPOINTSREQUEST'].fields_by_name['institution']._serialized_options = b'\272H2r02.^(institutions/[a-z][a-z0-9-]{1,38}[a-z0-9])?$'
   _globals['_REDEEMPOINTSREQUEST'].fields_by_name['reference']._loaded_options = None
   _globals['_REDEEMPOINTSREQUEST'].fields_by_name['reference']._serialized_options = b'\272H\005r\003\030\310\001\220\265\030\006'
   _globals['_REDEEMPOINTSREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REDEEMPOINTSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_REDEEMPOINTSREQUEST'].fields_by_name['quote']._loaded_options = None
+  _globals['_REDEEMPOINTSREQUEST'].fields_by_name['quote']._serialized_options = b'\272HLrJ2H^(quotes/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$'
+  _globals['_EARNPOINTSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_EARNPOINTSREQUEST'].fields_by_name['name']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_EARNPOINTSREQUEST'].fields_by_name['program']._loaded_options = None
+  _globals['_EARNPOINTSREQUEST'].fields_by_name['program']._serialized_options = b'\342A\001\002\272H+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$'
+  _globals['_EARNPOINTSREQUEST'].fields_by_name['amount_points']._loaded_options = None
+  _globals['_EARNPOINTSREQUEST'].fields_by_name['amount_points']._serialized_options = b'\342A\001\002\272H\013\"\t\030\200\240\224\245\215\035(\001'
+  _globals['_EARNPOINTSREQUEST'].fields_by_name['institution']._loaded_options = None
+  _globals['_EARNPOINTSREQUEST'].fields_by_name['institution']._serialized_options = b'\342A\001\002\272H/r-2+^institutions/[a-z][a-z0-9-]{1,38}[a-z0-9]$'
+  _globals['_EARNPOINTSREQUEST'].fields_by_name['reference']._loaded_options = None
+  _globals['_EARNPOINTSREQUEST'].fields_by_name['reference']._serialized_options = b'\272H\005r\003\030\310\001\220\265\030\006'
+  _globals['_EARNPOINTSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_EARNPOINTSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_CONFIRMEARNINGREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CONFIRMEARNINGREQUEST'].fields_by_name['name']._serialized_options = b'\272HMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_CONFIRMEARNINGREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CONFIRMEARNINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_CANCELEARNINGREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CANCELEARNINGREQUEST'].fields_by_name['name']._serialized_options = b'\272HMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_CANCELEARNINGREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CANCELEARNINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_CLAWBACKEARNINGREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CLAWBACKEARNINGREQUEST'].fields_by_name['name']._serialized_options = b'\272HMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_CLAWBACKEARNINGREQUEST'].fields_by_name['amount_points']._loaded_options = None
+  _globals['_CLAWBACKEARNINGREQUEST'].fields_by_name['amount_points']._serialized_options = b'\272H\013\"\t\030\200\240\224\245\215\035(\000'
+  _globals['_CLAWBACKEARNINGREQUEST'].fields_by_name['reference']._loaded_options = None
+  _globals['_CLAWBACKEARNINGREQUEST'].fields_by_name['reference']._serialized_options = b'\272H\005r\003\030\310\001\220\265\030\006'
+  _globals['_CLAWBACKEARNINGREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CLAWBACKEARNINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['name']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['quote']._loaded_options = None
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['quote']._serialized_options = b'\272HLrJ2H^(quotes/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})?$'
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['program']._loaded_options = None
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['program']._serialized_options = b'\272H.r,2*^(programs/[a-z][a-z0-9-]{1,38}[a-z0-9])?$'
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['amount_points']._loaded_options = None
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['amount_points']._serialized_options = b'\272H\013\"\t\030\200\240\224\245\215\035(\000'
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['institution']._loaded_options = None
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['institution']._serialized_options = b'\272H2r02.^(institutions/[a-z][a-z0-9-]{1,38}[a-z0-9])?$'
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['reference']._loaded_options = None
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['reference']._serialized_options = b'\272H\005r\003\030\310\001\220\265\030\006'
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['ttl_seconds']._loaded_options = None
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['ttl_seconds']._serialized_options = b'\272H\t\"\007\030\200\232\236\001(\000'
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_HOLDPOINTSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_GETHOLDREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETHOLDREQUEST'].fields_by_name['name']._serialized_options = b'\272HHrF2D^holds/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['name']._serialized_options = b'\272HHrF2D^holds/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['amount_units']._loaded_options = None
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['amount_units']._serialized_options = b'\272H\013\"\t\030\200\240\224\245\215\035(\000'
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['reference']._loaded_options = None
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['reference']._serialized_options = b'\272H\005r\003\030\310\001\220\265\030\006'
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CAPTUREHOLDREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_VOIDHOLDREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_VOIDHOLDREQUEST'].fields_by_name['name']._serialized_options = b'\272HHrF2D^holds/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_VOIDHOLDREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_VOIDHOLDREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_REFUNDOPERATIONREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_REFUNDOPERATIONREQUEST'].fields_by_name['name']._serialized_options = b'\272HMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_REFUNDOPERATIONREQUEST'].fields_by_name['amount_units']._loaded_options = None
+  _globals['_REFUNDOPERATIONREQUEST'].fields_by_name['amount_units']._serialized_options = b'\272H\013\"\t\030\200\240\224\245\215\035(\000'
+  _globals['_REFUNDOPERATIONREQUEST'].fields_by_name['reference']._loaded_options = None
+  _globals['_REFUNDOPERATIONREQUEST'].fields_by_name['reference']._serialized_options = b'\272H\005r\003\030\310\001\220\265\030\006'
+  _globals['_REFUNDOPERATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REFUNDOPERATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_TRANSFERPOINTSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_TRANSFERPOINTSREQUEST'].fields_by_name['name']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_TRANSFERPOINTSREQUEST'].fields_by_name['to_account']._loaded_options = None
+  _globals['_TRANSFERPOINTSREQUEST'].fields_by_name['to_account']._serialized_options = b'\342A\001\002\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_TRANSFERPOINTSREQUEST'].fields_by_name['program']._loaded_options = None
+  _globals['_TRANSFERPOINTSREQUEST'].fields_by_name['program']._serialized_options = b'\342A\001\002\272H+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$'
+  _globals['_TRANSFERPOINTSREQUEST'].fields_by_name['amount_points']._loaded_options = None
+  _globals['_TRANSFERPOINTSREQUEST'].fields_by_name['amount_points']._serialized_options = b'\342A\001\002\272H\013\"\t\030\200\240\224\245\215\035(\001'
+  _globals['_TRANSFERPOINTSREQUEST'].fields_by_name['reference']._loaded_options = None
+  _globals['_TRANSFERPOINTSREQUEST'].fields_by_name['reference']._serialized_options = b'\272H\005r\003\030\310\001\220\265\030\006'
+  _globals['_TRANSFERPOINTSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_TRANSFERPOINTSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_EXCHANGEPOINTSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_EXCHANGEPOINTSREQUEST'].fields_by_name['name']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_EXCHANGEPOINTSREQUEST'].fields_by_name['program']._loaded_options = None
+  _globals['_EXCHANGEPOINTSREQUEST'].fields_by_name['program']._serialized_options = b'\342A\001\002\272H+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$'
+  _globals['_EXCHANGEPOINTSREQUEST'].fields_by_name['amount_points']._loaded_options = None
+  _globals['_EXCHANGEPOINTSREQUEST'].fields_by_name['amount_points']._serialized_options = b'\342A\001\002\272H\013\"\t\030\200\240\224\245\215\035(\001'
+  _globals['_EXCHANGEPOINTSREQUEST'].fields_by_name['to_program']._loaded_options = None
+  _globals['_EXCHANGEPOINTSREQUEST'].fields_by_name['to_program']._serialized_options = b'\342A\001\002\272H+r)2\'^programs/[a-z][a-z0-9-]{1,38}[a-z0-9]$'
+  _globals['_EXCHANGEPOINTSREQUEST'].fields_by_name['reference']._loaded_options = None
+  _globals['_EXCHANGEPOINTSREQUEST'].fields_by_name['reference']._serialized_options = b'\272H\005r\003\030\310\001\220\265\030\006'
+  _globals['_EXCHANGEPOINTSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_EXCHANGEPOINTSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_REVERSEOPERATIONREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_REVERSEOPERATIONREQUEST'].fields_by_name['name']._serialized_options = b'\272HMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_REVERSEOPERATIONREQUEST'].fields_by_name['reference']._loaded_options = None
+  _globals['_REVERSEOPERATIONREQUEST'].fields_by_name['reference']._serialized_options = b'\272H\005r\003\030\310\001\220\265\030\006'
+  _globals['_REVERSEOPERATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REVERSEOPERATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\377\001'
+  _globals['_BATCHSUBMITOPERATIONSREQUEST'].fields_by_name['items']._loaded_options = None
+  _globals['_BATCHSUBMITOPERATIONSREQUEST'].fields_by_name['items']._serialized_options = b'\342A\001\002\272H\010\222\001\005\010\001\020\350\007'
+  _globals['_BATCHSUBMITOPERATIONSREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_BATCHSUBMITOPERATIONSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\007r\005\020\001\030\360\001'
+  _globals['_OPERATIONITEM'].fields_by_name['reference']._loaded_options = None
+  _globals['_OPERATIONITEM'].fields_by_name['reference']._serialized_options = b'\220\265\030\006'
+  _globals['_OPERATIONERROR_METADATAENTRY']._loaded_options = None
+  _globals['_OPERATIONERROR_METADATAENTRY']._serialized_options = b'8\001'
+  _globals['_LISTOPERATIONSREQUEST'].fields_by_name['parent']._loaded_options = None
+  _globals['_LISTOPERATIONSREQUEST'].fields_by_name['parent']._serialized_options = b'\272HKrI2G^accounts/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+  _globals['_LISTOPERATIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTOPERATIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTOPERATIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTOPERATIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\020'
   _globals['_GETOPERATIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETOPERATIONREQUEST'].fields_by_name['name']._serialized_options = b'\272HMrK2I^operations/[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
   _globals['_LEDGERSERVICE'].methods_by_name['RedeemPoints']._loaded_options = None
   _globals['_LEDGERSERVICE'].methods_by_name['RedeemPoints']._serialized_options = b'\212\265\030\026\n\rpoints.redeem\022\003\001\003\005\030\003\202\323\344\223\002!\"\034/v1/{name=accounts/*}:redeem:\001*'
+  _globals['_LEDGERSERVICE'].methods_by_name['EarnPoints']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['EarnPoints']._serialized_options = b'\212\265\030\025\n\014points.issue\022\003\001\003\005\030\003\202\323\344\223\002\037\"\032/v1/{name=accounts/*}:earn:\001*'
+  _globals['_LEDGERSERVICE'].methods_by_name['ConfirmEarning']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['ConfirmEarning']._serialized_options = b'\212\265\030\025\n\014points.issue\022\003\001\003\005\030\003\202\323\344\223\002$\"\037/v1/{name=operations/*}:confirm:\001*'
+  _globals['_LEDGERSERVICE'].methods_by_name['CancelEarning']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['CancelEarning']._serialized_options = b'\212\265\030\025\n\014points.issue\022\003\001\003\005\030\003\202\323\344\223\002#\"\036/v1/{name=operations/*}:cancel:\001*'
+  _globals['_LEDGERSERVICE'].methods_by_name['ClawBackEarning']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['ClawBackEarning']._serialized_options = b'\212\265\030\025\n\014points.issue\022\003\001\003\005\030\003\202\323\344\223\002%\" /v1/{name=operations/*}:clawback:\001*'
+  _globals['_LEDGERSERVICE'].methods_by_name['HoldPoints']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['HoldPoints']._serialized_options = b'\212\265\030\026\n\rpoints.redeem\022\003\001\003\005\030\003\202\323\344\223\002\037\"\032/v1/{name=accounts/*}:hold:\001*'
+  _globals['_LEDGERSERVICE'].methods_by_name['GetHold']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['GetHold']._serialized_options = b'\212\265\030\024\n\013points.read\022\003\001\003\005\030\003\202\323\344\223\002\024\022\022/v1/{name=holds/*}'
+  _globals['_LEDGERSERVICE'].methods_by_name['CaptureHold']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['CaptureHold']._serialized_options = b'\212\265\030\026\n\rpoints.redeem\022\003\001\003\005\030\003\202\323\344\223\002\037\"\032/v1/{name=holds/*}:capture:\001*'
+  _globals['_LEDGERSERVICE'].methods_by_name['VoidHold']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['VoidHold']._serialized_options = b'\212\265\030\026\n\rpoints.redeem\022\003\001\003\005\030\003\202\323\344\223\002\034\"\027/v1/{name=holds/*}:void:\001*'
+  _globals['_LEDGERSERVICE'].methods_by_name['RefundOperation']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['RefundOperation']._serialized_options = b'\212\265\030\026\n\rpoints.redeem\022\003\001\003\005\030\003\202\323\344\223\002#\"\036/v1/{name=operations/*}:refund:\001*'
+  _globals['_LEDGERSERVICE'].methods_by_name['TransferPoints']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['TransferPoints']._serialized_options = b'\212\265\030\026\n\rpoints.redeem\022\003\001\003\005\030\003\202\323\344\223\002#\"\036/v1/{name=accounts/*}:transfer:\001*'
+  _globals['_LEDGERSERVICE'].methods_by_name['ExchangePoints']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['ExchangePoints']._serialized_options = b'\212\265\030\026\n\rpoints.redeem\022\003\001\003\005\030\003\202\323\344\223\002#\"\036/v1/{name=accounts/*}:exchange:\001*'
+  _globals['_LEDGERSERVICE'].methods_by_name['ReverseOperation']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['ReverseOperation']._serialized_options = b'\212\265\030\024\n\014points.admin\022\002\003\005\030\003\202\323\344\223\002$\"\037/v1/{name=operations/*}:reverse:\001*'
+  _globals['_LEDGERSERVICE'].methods_by_name['BatchSubmitOperations']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['BatchSubmitOperations']._serialized_options = b'\212\265\030\026\n\rpoints.redeem\022\003\001\003\005\030\004\202\323\344\223\002\037\"\032/v1/operations:batchSubmit:\001*'
   _globals['_LEDGERSERVICE'].methods_by_name['GetOperation']._loaded_options = None
   _globals['_LEDGERSERVICE'].methods_by_name['GetOperation']._serialized_options = b'\212\265\030\024\n\013points.read\022\003\001\003\005\030\003\202\323\344\223\002\031\022\027/v1/{name=operations/*}'
+  _globals['_LEDGERSERVICE'].methods_by_name['ListOperations']._loaded_options = None
+  _globals['_LEDGERSERVICE'].methods_by_name['ListOperations']._serialized_options = b'\212\265\030\024\n\013points.read\022\003\001\003\005\030\003\202\323\344\223\002$\022\"/v1/{parent=accounts/*}/operations'
   _globals['_CONTROLSERVICE'].methods_by_name['VerifyInvariants']._loaded_options = None
   _globals['_CONTROLSERVICE'].methods_by_name['VerifyInvariants']._serialized_options = b'\212\265\030\025\n\014points.admin\022\001\005\030\001(\001\202\323\344\223\002\032\"\025/v1/invariants:verify:\001*'
-  _globals['_OPERATIONOUTCOME']._serialized_start=1456
-  _globals['_OPERATIONOUTCOME']._serialized_end=2325
+  _globals['_HOLDSTATE']._serialized_start=6909
+  _globals['_HOLDSTATE']._serialized_end=7066
+  _globals['_OPERATIONOUTCOME']._serialized_start=7069
+  _globals['_OPERATIONOUTCOME']._serialized_end=7938
   _globals['_OPERATION']._serialized_start=312
-  _globals['_OPERATION']._serialized_end=685
-  _globals['_REDEEMPOINTSREQUEST']._serialized_start=688
-  _globals['_REDEEMPOINTSREQUEST']._serialized_end=1057
-  _globals['_GETOPERATIONREQUEST']._serialized_start=1059
-  _globals['_GETOPERATIONREQUEST']._serialized_end=1176
-  _globals['_VERIFYINVARIANTSREQUEST']._serialized_start=1178
-  _globals['_VERIFYINVARIANTSREQUEST']._serialized_end=1203
-  _globals['_VERIFYINVARIANTSRESPONSE']._serialized_start=1206
-  _globals['_VERIFYINVARIANTSRESPONSE']._serialized_end=1350
-  _globals['_INVARIANTRESULT']._serialized_start=1352
-  _globals['_INVARIANTRESULT']._serialized_end=1453
-  _globals['_LEDGERSERVICE']._serialized_start=2328
-  _globals['_LEDGERSERVICE']._serialized_end=2645
-  _globals['_CONTROLSERVICE']._serialized_start=2648
-  _globals['_CONTROLSERVICE']._serialized_end=2835
+  _globals['_OPERATION']._serialized_end=944
+  _globals['_SPENDLINE']._serialized_start=947
+  _globals['_SPENDLINE']._serialized_end=1107
+  _globals['_HOLD']._serialized_start=1110
+  _globals['_HOLD']._serialized_end=1507
+  _globals['_REDEEMPOINTSREQUEST']._serialized_start=1510
+  _globals['_REDEEMPOINTSREQUEST']._serialized_end=1969
+  _globals['_EARNPOINTSREQUEST']._serialized_start=1972
+  _globals['_EARNPOINTSREQUEST']._serialized_end=2525
+  _globals['_CONFIRMEARNINGREQUEST']._serialized_start=2528
+  _globals['_CONFIRMEARNINGREQUEST']._serialized_end=2679
+  _globals['_CANCELEARNINGREQUEST']._serialized_start=2682
+  _globals['_CANCELEARNINGREQUEST']._serialized_end=2832
+  _globals['_CLAWBACKEARNINGREQUEST']._serialized_start=2835
+  _globals['_CLAWBACKEARNINGREQUEST']._serialized_end=3059
+  _globals['_HOLDPOINTSREQUEST']._serialized_start=3062
+  _globals['_HOLDPOINTSREQUEST']._serialized_end=3554
+  _globals['_GETHOLDREQUEST']._serialized_start=3556
+  _globals['_GETHOLDREQUEST']._serialized_end=3663
+  _globals['_CAPTUREHOLDREQUEST']._serialized_start=3666
+  _globals['_CAPTUREHOLDREQUEST']._serialized_end=3895
+  _globals['_VOIDHOLDREQUEST']._serialized_start=3898
+  _globals['_VOIDHOLDREQUEST']._serialized_end=4038
+  _globals['_REFUNDOPERATIONREQUEST']._serialized_start=4041
+  _globals['_REFUNDOPERATIONREQUEST']._serialized_end=4264
+  _globals['_TRANSFERPOINTSREQUEST']._serialized_start=4267
+  _globals['_TRANSFERPOINTSREQUEST']._serialized_end=4665
+  _globals['_EXCHANGEPOINTSREQUEST']._serialized_start=4668
+  _globals['_EXCHANGEPOINTSREQUEST']._serialized_end=5034
+  _globals['_REVERSEOPERATIONREQUEST']._serialized_start=5037
+  _globals['_REVERSEOPERATIONREQUEST']._serialized_end=5223
+  _globals['_BATCHSUBMITOPERATIONSREQUEST']._serialized_start=5226
+  _globals['_BATCHSUBMITOPERATIONSREQUEST']._serialized_end=5355
+  _globals['_OPERATIONITEM']._serialized_start=5358
+  _globals['_OPERATIONITEM']._serialized_end=5837
+  _globals['_BATCHSUBMITOPERATIONSRESPONSE']._serialized_start=5839
+  _globals['_BATCHSUBMITOPERATIONSRESPONSE']._serialized_end=5924
+  _globals['_OPERATIONRESULT']._serialized_start=5927
+  _globals['_OPERATIONRESULT']._serialized_end=6059
+  _globals['_OPERATIONERROR']._serialized_start=6062
+  _globals['_OPERATIONERROR']._serialized_end=6228
+  _globals['_OPERATIONERROR_METADATAENTRY']._serialized_start=6181
+  _globals['_OPERATIONERROR_METADATAENTRY']._serialized_end=6228
+  _globals['_LISTOPERATIONSREQUEST']._serialized_start=6231
+  _globals['_LISTOPERATIONSREQUEST']._serialized_end=6408
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_start=6410
+  _globals['_LISTOPERATIONSRESPONSE']._serialized_end=6510
+  _globals['_GETOPERATIONREQUEST']._serialized_start=6512
+  _globals['_GETOPERATIONREQUEST']._serialized_end=6629
+  _globals['_VERIFYINVARIANTSREQUEST']._serialized_start=6631
+  _globals['_VERIFYINVARIANTSREQUEST']._serialized_end=6656
+  _globals['_VERIFYINVARIANTSRESPONSE']._serialized_start=6659
+  _globals['_VERIFYINVARIANTSRESPONSE']._serialized_end=6803
+  _globals['_INVARIANTRESULT']._serialized_start=6805
+  _globals['_INVARIANTRESULT']._serialized_end=6906
+  _globals['_LEDGERSERVICE']._serialized_start=7941
+  _globals['_LEDGERSERVICE']._serialized_end=10477
+  _globals['_CONTROLSERVICE']._serialized_start=10480
+  _globals['_CONTROLSERVICE']._serialized_end=10667
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _HoldState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HoldStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_HoldState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    HOLD_STATE_UNSPECIFIED: _HoldState.ValueType  # 0
+    """Not stated."""
+    HOLD_STATE_OPEN: _HoldState.ValueType  # 1
+    """It reserves points."""
+    HOLD_STATE_CAPTURED: _HoldState.ValueType  # 2
+    """Captured in full."""
+    HOLD_STATE_RELEASED: _HoldState.ValueType  # 3
+    """Captured in part, finally; the rest was released."""
+    HOLD_STATE_VOIDED: _HoldState.ValueType  # 4
+    """Released."""
+    HOLD_STATE_EXPIRED: _HoldState.ValueType  # 5
+    """Released because its time was over."""
+
+class HoldState(_HoldState, metaclass=_HoldStateEnumTypeWrapper):
+    """What became of a hold."""
+
+HOLD_STATE_UNSPECIFIED: HoldState.ValueType  # 0
+"""Not stated."""
+HOLD_STATE_OPEN: HoldState.ValueType  # 1
+"""It reserves points."""
+HOLD_STATE_CAPTURED: HoldState.ValueType  # 2
+"""Captured in full."""
+HOLD_STATE_RELEASED: HoldState.ValueType  # 3
+"""Captured in part, finally; the rest was released."""
+HOLD_STATE_VOIDED: HoldState.ValueType  # 4
+"""Released."""
+HOLD_STATE_EXPIRED: HoldState.ValueType  # 5
+"""Released because its time was over."""
+Global___HoldState: _TypeAlias = HoldState  # noqa: Y015
+
 class _OperationOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -143,6 +179,16 @@ class Operation(_message.Message):
     EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
     POST_TIME_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    SHORTFALL_POINTS_FIELD_NUMBER: _builtins.int
+    DEBT_POINTS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    RECEIVED_POINTS_FIELD_NUMBER: _builtins.int
+    EXPIRED_POINTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`operations/{operation}`."""
     kind: _account_service_pb2.OperationKind.ValueType
@@ -154,7 +200,7 @@ class Operation(_message.Message):
     program: _builtins.str
     """`programs/{program}`."""
     amount_points: _builtins.int
-    """Points earned or redeemed, above zero."""
+    """Points, above zero. Where currency_code is stated, minor units of it."""
     balance_points: _builtins.int
     """The member's balance in the programme after it; where refused, the balance that was found."""
     institution: _builtins.str
@@ -163,6 +209,22 @@ class Operation(_message.Message):
     """The institution's own reference of what was bought."""
     sequence: _builtins.int
     """Number of the operation in the order of the ledger."""
+    target: _builtins.str
+    """`operations/{operation}` that it is about: the earning that is taken back, the spending that is refunded."""
+    hold: _builtins.str
+    """`holds/{hold}` that it made, captured or released."""
+    quote: _builtins.str
+    """`quotes/{quote}` that it used."""
+    currency_code: _builtins.str
+    """Where the price is in money: its currency, ISO 4217."""
+    shortfall_points: _builtins.int
+    """Points of a clawback that were not there: a debt."""
+    debt_points: _builtins.int
+    """Points of an earning or confirmation that went into a debt."""
+    received_points: _builtins.int
+    """Points of the other programme that an exchange gave."""
+    expired_points: _builtins.int
+    """Points that a release or refund could not bring back, because their time was over."""
     @_builtins.property
     def effective_time(self) -> _timestamp_pb2.Timestamp:
         """When what it is about happened."""
@@ -170,6 +232,14 @@ class Operation(_message.Message):
     @_builtins.property
     def post_time(self) -> _timestamp_pb2.Timestamp:
         """When it was posted or refused."""
+
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpendLine]:
+        """The lines of a quoted spending."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """From when on earned points cannot be used; absent: never."""
 
     def __init__(
         self,
@@ -186,18 +256,152 @@ class Operation(_message.Message):
         effective_time: _timestamp_pb2.Timestamp | None = ...,
         post_time: _timestamp_pb2.Timestamp | None = ...,
         sequence: _builtins.int = ...,
+        target: _builtins.str = ...,
+        hold: _builtins.str = ...,
+        quote: _builtins.str = ...,
+        currency_code: _builtins.str = ...,
+        lines: _abc.Iterable[Global___SpendLine] | None = ...,
+        shortfall_points: _builtins.int = ...,
+        debt_points: _builtins.int = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        received_points: _builtins.int = ...,
+        expired_points: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_time", b"effective_time", "post_time", b"post_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_time", b"effective_time", "expire_time", b"expire_time", "post_time", b"post_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "amount_points", b"amount_points", "balance_points", b"balance_points", "effective_time", b"effective_time", "institution", b"institution", "kind", b"kind", "name", b"name", "outcome", b"outcome", "post_time", b"post_time", "program", b"program", "reference", b"reference", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "amount_points", b"amount_points", "balance_points", b"balance_points", "currency_code", b"currency_code", "debt_points", b"debt_points", "effective_time", b"effective_time", "expire_time", b"expire_time", "expired_points", b"expired_points", "hold", b"hold", "institution", b"institution", "kind", b"kind", "lines", b"lines", "name", b"name", "outcome", b"outcome", "post_time", b"post_time", "program", b"program", "quote", b"quote", "received_points", b"received_points", "reference", b"reference", "sequence", b"sequence", "shortfall_points", b"shortfall_points", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
 @_typing.final
+class SpendLine(_message.Message):
+    """Points of one programme in a spending."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    VALUE_UNITS_FIELD_NUMBER: _builtins.int
+    NUMERATOR_FIELD_NUMBER: _builtins.int
+    DENOMINATOR_FIELD_NUMBER: _builtins.int
+    CAPTURED_POINTS_FIELD_NUMBER: _builtins.int
+    CAPTURED_VALUE_UNITS_FIELD_NUMBER: _builtins.int
+    program: _builtins.str
+    """`programs/{program}`."""
+    points: _builtins.int
+    """Points."""
+    value_units: _builtins.int
+    """What they pay of the price: points of the target programme, or minor units."""
+    numerator: _builtins.int
+    """Units that `denominator` points are worth."""
+    denominator: _builtins.int
+    """Points that are worth `numerator` units."""
+    captured_points: _builtins.int
+    """Of points, what a hold's captures spent."""
+    captured_value_units: _builtins.int
+    """Of value_units, what a hold's captures paid."""
+    def __init__(
+        self,
+        *,
+        program: _builtins.str = ...,
+        points: _builtins.int = ...,
+        value_units: _builtins.int = ...,
+        numerator: _builtins.int = ...,
+        denominator: _builtins.int = ...,
+        captured_points: _builtins.int = ...,
+        captured_value_units: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_points", b"captured_points", "captured_value_units", b"captured_value_units", "denominator", b"denominator", "numerator", b"numerator", "points", b"points", "program", b"program", "value_units", b"value_units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpendLine: _TypeAlias = SpendLine  # noqa: Y015
+
+@_typing.final
+class Hold(_message.Message):
+    """Points that are reserved for a spending."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    INSTITUTION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    AMOUNT_UNITS_FIELD_NUMBER: _builtins.int
+    CAPTURED_UNITS_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CLOSE_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`holds/{hold}`."""
+    account: _builtins.str
+    """`accounts/{account}`."""
+    institution: _builtins.str
+    """`institutions/{institution}` where they are to be spent."""
+    state: Global___HoldState.ValueType
+    """What became of it."""
+    amount_units: _builtins.int
+    """The price: points of `program`, or minor units of `currency_code`."""
+    captured_units: _builtins.int
+    """What was captured of it."""
+    program: _builtins.str
+    """`programs/{program}` in whose points the price is; empty where it is in money."""
+    currency_code: _builtins.str
+    """Currency of the price, ISO 4217; empty where it is in points."""
+    quote: _builtins.str
+    """`quotes/{quote}` that it used; empty where there was none."""
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpendLine]:
+        """The lines, in order."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """From when on it cannot be captured."""
+
+    @_builtins.property
+    def close_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was captured in full, released, voided, or ended."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        account: _builtins.str = ...,
+        institution: _builtins.str = ...,
+        state: Global___HoldState.ValueType = ...,
+        amount_units: _builtins.int = ...,
+        captured_units: _builtins.int = ...,
+        program: _builtins.str = ...,
+        currency_code: _builtins.str = ...,
+        lines: _abc.Iterable[Global___SpendLine] | None = ...,
+        quote: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        close_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close_time", b"close_time", "create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "amount_units", b"amount_units", "captured_units", b"captured_units", "close_time", b"close_time", "create_time", b"create_time", "currency_code", b"currency_code", "expire_time", b"expire_time", "institution", b"institution", "lines", b"lines", "name", b"name", "program", b"program", "quote", b"quote", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hold: _TypeAlias = Hold  # noqa: Y015
+
+@_typing.final
 class RedeemPointsRequest(_message.Message):
-    """Asks to redeem points."""
+    """Asks to redeem points: with a quote, or with program, amount_points and institution."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -207,18 +411,21 @@ class RedeemPointsRequest(_message.Message):
     INSTITUTION_FIELD_NUMBER: _builtins.int
     REFERENCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}`."""
     program: _builtins.str
-    """`programs/{program}` whose points are spent."""
+    """`programs/{program}` whose points are spent; empty with a quote."""
     amount_points: _builtins.int
-    """Points to spend, above zero."""
+    """Points to spend, above zero; 0 with a quote."""
     institution: _builtins.str
-    """`institutions/{institution}` at which they are spent. The account needs no membership there."""
+    """`institutions/{institution}` at which they are spent; empty with a quote. The account needs no membership there."""
     reference: _builtins.str
-    """The institution's own reference of what is bought."""
+    """The institution's own reference."""
     request_id: _builtins.str
     """Makes a retry safe. Kept for ever."""
+    quote: _builtins.str
+    """`quotes/{quote}`; it says where, and which points."""
     def __init__(
         self,
         *,
@@ -228,14 +435,739 @@ class RedeemPointsRequest(_message.Message):
         institution: _builtins.str = ...,
         reference: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        quote: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_points", b"amount_points", "institution", b"institution", "name", b"name", "program", b"program", "reference", b"reference", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_points", b"amount_points", "institution", b"institution", "name", b"name", "program", b"program", "quote", b"quote", "reference", b"reference", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RedeemPointsRequest: _TypeAlias = RedeemPointsRequest  # noqa: Y015
+
+@_typing.final
+class EarnPointsRequest(_message.Message):
+    """Asks to give points."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    AMOUNT_POINTS_FIELD_NUMBER: _builtins.int
+    INSTITUTION_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    ACTIVATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`accounts/{account}`."""
+    program: _builtins.str
+    """`programs/{program}` whose points are given."""
+    amount_points: _builtins.int
+    """Points, above zero."""
+    institution: _builtins.str
+    """`institutions/{institution}` at which they were earned."""
+    reference: _builtins.str
+    """The institution's own reference."""
+    pending: _builtins.bool
+    """Whether they are a promise until activate_time, or until they are confirmed where that is absent. Not stated: as the programme says."""
+    request_id: _builtins.str
+    """Makes a retry safe. Kept for ever."""
+    @_builtins.property
+    def activate_time(self) -> _timestamp_pb2.Timestamp:
+        """When promised points become the member's."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the points end; absent: as the programme's policy says."""
+
+    @_builtins.property
+    def effective_time(self) -> _timestamp_pb2.Timestamp:
+        """When what earned them happened; absent: now."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        program: _builtins.str = ...,
+        amount_points: _builtins.int = ...,
+        institution: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        pending: _builtins.bool | None = ...,
+        activate_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        effective_time: _timestamp_pb2.Timestamp | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pending", b"_pending", "activate_time", b"activate_time", "effective_time", b"effective_time", "expire_time", b"expire_time", "pending", b"pending"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pending", b"_pending", "activate_time", b"activate_time", "amount_points", b"amount_points", "effective_time", b"effective_time", "expire_time", b"expire_time", "institution", b"institution", "name", b"name", "pending", b"pending", "program", b"program", "reference", b"reference", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__pending: _TypeAlias = _typing.Literal["pending"]  # noqa: Y015
+    _WhichOneofArgType__pending: _TypeAlias = _typing.Literal["_pending", b"_pending"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pending) -> _WhichOneofReturnType__pending | None: ...
+
+Global___EarnPointsRequest: _TypeAlias = EarnPointsRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmEarningRequest(_message.Message):
+    """Asks to confirm an earning."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`operations/{operation}` that earned."""
+    request_id: _builtins.str
+    """Makes a retry safe. Kept for ever."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmEarningRequest: _TypeAlias = ConfirmEarningRequest  # noqa: Y015
+
+@_typing.final
+class CancelEarningRequest(_message.Message):
+    """Asks to cancel an earning."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`operations/{operation}` that earned."""
+    request_id: _builtins.str
+    """Makes a retry safe. Kept for ever."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelEarningRequest: _TypeAlias = CancelEarningRequest  # noqa: Y015
+
+@_typing.final
+class ClawBackEarningRequest(_message.Message):
+    """Asks to take earned points back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    AMOUNT_POINTS_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`operations/{operation}` that earned."""
+    amount_points: _builtins.int
+    """Points; 0 means all that is left of them."""
+    reference: _builtins.str
+    """The institution's own reference."""
+    request_id: _builtins.str
+    """Makes a retry safe. Kept for ever."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        amount_points: _builtins.int = ...,
+        reference: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_points", b"amount_points", "name", b"name", "reference", b"reference", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClawBackEarningRequest: _TypeAlias = ClawBackEarningRequest  # noqa: Y015
+
+@_typing.final
+class HoldPointsRequest(_message.Message):
+    """Asks to reserve points: with a quote, or with program, amount_points and institution."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    AMOUNT_POINTS_FIELD_NUMBER: _builtins.int
+    INSTITUTION_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    TTL_SECONDS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`accounts/{account}`."""
+    quote: _builtins.str
+    """`quotes/{quote}`; it says where, and which points."""
+    program: _builtins.str
+    """`programs/{program}` whose points are reserved; empty with a quote."""
+    amount_points: _builtins.int
+    """Points to reserve; 0 with a quote."""
+    institution: _builtins.str
+    """`institutions/{institution}` at which they are to be spent; empty with a quote."""
+    reference: _builtins.str
+    """The institution's own reference."""
+    ttl_seconds: _builtins.int
+    """How long they are reserved: 0 means 15 minutes; at most 30 days."""
+    request_id: _builtins.str
+    """Makes a retry safe. Kept for ever."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        quote: _builtins.str = ...,
+        program: _builtins.str = ...,
+        amount_points: _builtins.int = ...,
+        institution: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        ttl_seconds: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_points", b"amount_points", "institution", b"institution", "name", b"name", "program", b"program", "quote", b"quote", "reference", b"reference", "request_id", b"request_id", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldPointsRequest: _TypeAlias = HoldPointsRequest  # noqa: Y015
+
+@_typing.final
+class GetHoldRequest(_message.Message):
+    """Asks for a hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`holds/{hold}`."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHoldRequest: _TypeAlias = GetHoldRequest  # noqa: Y015
+
+@_typing.final
+class CaptureHoldRequest(_message.Message):
+    """Asks to spend what a hold reserves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    AMOUNT_UNITS_FIELD_NUMBER: _builtins.int
+    FINAL_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`holds/{hold}`."""
+    amount_units: _builtins.int
+    """In the unit of the hold: points, or minor units; 0 means all that is left."""
+    final: _builtins.bool
+    """Whether the rest is released."""
+    reference: _builtins.str
+    """The institution's own reference."""
+    request_id: _builtins.str
+    """Makes a retry safe. Kept for ever."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        amount_units: _builtins.int = ...,
+        final: _builtins.bool = ...,
+        reference: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_units", b"amount_units", "final", b"final", "name", b"name", "reference", b"reference", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CaptureHoldRequest: _TypeAlias = CaptureHoldRequest  # noqa: Y015
+
+@_typing.final
+class VoidHoldRequest(_message.Message):
+    """Asks to release what a hold reserves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`holds/{hold}`."""
+    request_id: _builtins.str
+    """Makes a retry safe. Kept for ever."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoidHoldRequest: _TypeAlias = VoidHoldRequest  # noqa: Y015
+
+@_typing.final
+class RefundOperationRequest(_message.Message):
+    """Asks to bring back what was spent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    AMOUNT_UNITS_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`operations/{operation}`: a capture or redemption."""
+    amount_units: _builtins.int
+    """In the unit of the spending: points, or minor units; 0 means all that is left."""
+    reference: _builtins.str
+    """The institution's own reference."""
+    request_id: _builtins.str
+    """Makes a retry safe. Kept for ever."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        amount_units: _builtins.int = ...,
+        reference: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_units", b"amount_units", "name", b"name", "reference", b"reference", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundOperationRequest: _TypeAlias = RefundOperationRequest  # noqa: Y015
+
+@_typing.final
+class TransferPointsRequest(_message.Message):
+    """Asks to move points to another member."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TO_ACCOUNT_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    AMOUNT_POINTS_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`accounts/{account}` that gives."""
+    to_account: _builtins.str
+    """`accounts/{account}` that receives."""
+    program: _builtins.str
+    """`programs/{program}`."""
+    amount_points: _builtins.int
+    """Points."""
+    reference: _builtins.str
+    """The institution's own reference."""
+    request_id: _builtins.str
+    """Makes a retry safe. Kept for ever."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        to_account: _builtins.str = ...,
+        program: _builtins.str = ...,
+        amount_points: _builtins.int = ...,
+        reference: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_points", b"amount_points", "name", b"name", "program", b"program", "reference", b"reference", "request_id", b"request_id", "to_account", b"to_account"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferPointsRequest: _TypeAlias = TransferPointsRequest  # noqa: Y015
+
+@_typing.final
+class ExchangePointsRequest(_message.Message):
+    """Asks to change points."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    AMOUNT_POINTS_FIELD_NUMBER: _builtins.int
+    TO_PROGRAM_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`accounts/{account}`."""
+    program: _builtins.str
+    """`programs/{program}` whose points are given."""
+    amount_points: _builtins.int
+    """Points that are given."""
+    to_program: _builtins.str
+    """`programs/{program}` whose points are received."""
+    reference: _builtins.str
+    """The institution's own reference."""
+    request_id: _builtins.str
+    """Makes a retry safe. Kept for ever."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        program: _builtins.str = ...,
+        amount_points: _builtins.int = ...,
+        to_program: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_points", b"amount_points", "name", b"name", "program", b"program", "reference", b"reference", "request_id", b"request_id", "to_program", b"to_program"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExchangePointsRequest: _TypeAlias = ExchangePointsRequest  # noqa: Y015
+
+@_typing.final
+class ReverseOperationRequest(_message.Message):
+    """Asks to undo an operation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`operations/{operation}`."""
+    reference: _builtins.str
+    """The institution's own reference."""
+    request_id: _builtins.str
+    """Makes a retry safe. Kept for ever."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reference", b"reference", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReverseOperationRequest: _TypeAlias = ReverseOperationRequest  # noqa: Y015
+
+@_typing.final
+class BatchSubmitOperationsRequest(_message.Message):
+    """Asks for many operations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Of the whole. An item without a request_id of its own has `{this}/{position}`, from 0."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationItem]:
+        """What is asked for, 1 to 1,000, in order."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___OperationItem] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSubmitOperationsRequest: _TypeAlias = BatchSubmitOperationsRequest  # noqa: Y015
+
+@_typing.final
+class OperationItem(_message.Message):
+    """One operation that is asked for: the fields that the RPC of its kind has, by the same rules."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    PROGRAM_FIELD_NUMBER: _builtins.int
+    AMOUNT_UNITS_FIELD_NUMBER: _builtins.int
+    INSTITUTION_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
+    TO_ACCOUNT_FIELD_NUMBER: _builtins.int
+    TO_PROGRAM_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    ACTIVATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
+    TTL_SECONDS_FIELD_NUMBER: _builtins.int
+    FINAL_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes a retry safe: an operation that was asked for before is answered as it was then."""
+    kind: _account_service_pb2.OperationKind.ValueType
+    """EARN, CONFIRM, CANCEL, CLAWBACK, HOLD, CAPTURE, VOID, REDEEM, REFUND, TRANSFER or EXCHANGE."""
+    account: _builtins.str
+    """`accounts/{account}`, for EARN, HOLD, REDEEM, TRANSFER, EXCHANGE."""
+    program: _builtins.str
+    """`programs/{program}`."""
+    amount_units: _builtins.int
+    """Points, or in a capture or refund units; 0 means all that is left, where the RPC says so."""
+    institution: _builtins.str
+    """`institutions/{institution}`, for EARN, and for HOLD and REDEEM without a quote."""
+    target: _builtins.str
+    """`holds/{hold}` or `operations/{operation}` that it is about."""
+    quote: _builtins.str
+    """`quotes/{quote}`."""
+    to_account: _builtins.str
+    """`accounts/{account}` that receives a transfer."""
+    to_program: _builtins.str
+    """`programs/{program}` whose points an exchange gives."""
+    reference: _builtins.str
+    """The institution's own reference."""
+    pending: _builtins.bool
+    """Whether an earning is a promise."""
+    ttl_seconds: _builtins.int
+    """How long a hold reserves."""
+    final: _builtins.bool
+    """Whether a capture releases the rest."""
+    @_builtins.property
+    def activate_time(self) -> _timestamp_pb2.Timestamp:
+        """When promised points become the member's."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When earned points end."""
+
+    @_builtins.property
+    def effective_time(self) -> _timestamp_pb2.Timestamp:
+        """When what earned them happened; absent: now."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        kind: _account_service_pb2.OperationKind.ValueType = ...,
+        account: _builtins.str = ...,
+        program: _builtins.str = ...,
+        amount_units: _builtins.int = ...,
+        institution: _builtins.str = ...,
+        target: _builtins.str = ...,
+        quote: _builtins.str = ...,
+        to_account: _builtins.str = ...,
+        to_program: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        pending: _builtins.bool | None = ...,
+        activate_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        effective_time: _timestamp_pb2.Timestamp | None = ...,
+        ttl_seconds: _builtins.int = ...,
+        final: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pending", b"_pending", "activate_time", b"activate_time", "effective_time", b"effective_time", "expire_time", b"expire_time", "pending", b"pending"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pending", b"_pending", "account", b"account", "activate_time", b"activate_time", "amount_units", b"amount_units", "effective_time", b"effective_time", "expire_time", b"expire_time", "final", b"final", "institution", b"institution", "kind", b"kind", "pending", b"pending", "program", b"program", "quote", b"quote", "reference", b"reference", "request_id", b"request_id", "target", b"target", "to_account", b"to_account", "to_program", b"to_program", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__pending: _TypeAlias = _typing.Literal["pending"]  # noqa: Y015
+    _WhichOneofArgType__pending: _TypeAlias = _typing.Literal["_pending", b"_pending"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pending) -> _WhichOneofReturnType__pending | None: ...
+
+Global___OperationItem: _TypeAlias = OperationItem  # noqa: Y015
+
+@_typing.final
+class BatchSubmitOperationsResponse(_message.Message):
+    """The outcomes of a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationResult]:
+        """One for each item, in order."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___OperationResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSubmitOperationsResponse: _TypeAlias = BatchSubmitOperationsResponse  # noqa: Y015
+
+@_typing.final
+class OperationResult(_message.Message):
+    """What became of an item."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def operation(self) -> Global___Operation:
+        """It was decided, perhaps refused: see its outcome."""
+
+    @_builtins.property
+    def error(self) -> Global___OperationError:
+        """It was not even decided, and nothing is kept: why."""
+
+    def __init__(
+        self,
+        *,
+        operation: Global___Operation | None = ...,
+        error: Global___OperationError | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "operation", b"operation", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "operation", b"operation", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["operation", "error"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___OperationResult: _TypeAlias = OperationResult  # noqa: Y015
+
+@_typing.final
+class OperationError(_message.Message):
+    """Why an item was not decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """In upper snake case, such as ACCOUNT_NOT_FOUND, FIELD_INVALID or REQUEST_ID_REUSED."""
+    message: _builtins.str
+    """What is wrong and what would be right."""
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Facts about it."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "metadata", b"metadata", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationError: _TypeAlias = OperationError  # noqa: Y015
+
+@_typing.final
+class ListOperationsRequest(_message.Message):
+    """Asks for a page of operations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`accounts/{account}`."""
+    page_size: _builtins.int
+    """Rows wanted: 0 means 50, more than 200 means 200."""
+    page_token: _builtins.str
+    """The next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOperationsRequest: _TypeAlias = ListOperationsRequest  # noqa: Y015
+
+@_typing.final
+class ListOperationsResponse(_message.Message):
+    """A page of operations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty at the end."""
+    @_builtins.property
+    def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Operation]:
+        """The operations, newest first."""
+
+    def __init__(
+        self,
+        *,
+        operations: _abc.Iterable[Global___Operation] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "operations", b"operations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOperationsResponse: _TypeAlias = ListOperationsResponse  # noqa: Y015
 
 @_typing.final
 class GetOperationRequest(_message.Message):

@@ -40,10 +40,80 @@ class LedgerServiceStub:
                 request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.RedeemPointsRequest.SerializeToString,
                 response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
                 _registered_method=True)
+        self.EarnPoints = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/EarnPoints',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.EarnPointsRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.ConfirmEarning = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/ConfirmEarning',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ConfirmEarningRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.CancelEarning = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/CancelEarning',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.CancelEarningRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.ClawBackEarning = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/ClawBackEarning',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ClawBackEarningRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.HoldPoints = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/HoldPoints',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.HoldPointsRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Hold.FromString,
+                _registered_method=True)
+        self.GetHold = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/GetHold',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.GetHoldRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Hold.FromString,
+                _registered_method=True)
+        self.CaptureHold = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/CaptureHold',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.CaptureHoldRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.VoidHold = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/VoidHold',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.VoidHoldRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.RefundOperation = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/RefundOperation',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.RefundOperationRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.TransferPoints = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/TransferPoints',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.TransferPointsRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.ExchangePoints = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/ExchangePoints',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ExchangePointsRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.ReverseOperation = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/ReverseOperation',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ReverseOperationRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.BatchSubmitOperations = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/BatchSubmitOperations',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.BatchSubmitOperationsRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.BatchSubmitOperationsResponse.FromString,
+                _registered_method=True)
         self.GetOperation = channel.unary_unary(
                 '/concord.loyalty.v1.LedgerService/GetOperation',
                 request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.GetOperationRequest.SerializeToString,
                 response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+                _registered_method=True)
+        self.ListOperations = channel.unary_unary(
+                '/concord.loyalty.v1.LedgerService/ListOperations',
+                request_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ListOperationsRequest.SerializeToString,
+                response_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ListOperationsResponse.FromString,
                 _registered_method=True)
 
 
@@ -59,8 +129,109 @@ class LedgerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EarnPoints(self, request, context):
+        """Gives a member points that it earned at an institution, at once or as a promise. At another institution than the issuer
+        that one pays for them, by their agreement. A caller that acts for an institution names its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmEarning(self, request, context):
+        """Makes promised points the member's. Asked for by the institution where they were earned, or the issuer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelEarning(self, request, context):
+        """Takes a promise of points back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClawBackEarning(self, request, context):
+        """Takes earned points back, all or a part: what the member has spent meanwhile becomes a debt, which its next earnings pay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HoldPoints(self, request, context):
+        """Reserves points for a spending: those of a quote, or of one programme. All or nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHold(self, request, context):
+        """Reads a hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CaptureHold(self, request, context):
+        """Spends what a hold reserves, all or a part, also repeatedly.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VoidHold(self, request, context):
+        """Releases what a hold still reserves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefundOperation(self, request, context):
+        """Brings back what a capture or redemption spent, all or a part, to the lots it came from. Asked for by the institution where it
+        was spent, or by that which asked for the spending.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TransferPoints(self, request, context):
+        """Moves points to another member, where the programme allows it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExchangePoints(self, request, context):
+        """Changes points into another programme's, at the rate in force.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReverseOperation(self, request, context):
+        """Undoes an earning, transfer, exchange or adjustment as a whole, where its points are still there. Asked for by the issuer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchSubmitOperations(self, request, context):
+        """Does up to 1,000 operations in their order, each by itself: an outcome for each. The same request_id is one effect, also
+        within a batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetOperation(self, request, context):
         """Reads one operation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListOperations(self, request, context):
+        """Lists operations of an account, refusals too, newest first; with those of its child accounts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,10 +245,80 @@ def add_LedgerServiceServicer_to_server(servicer, server):
                     request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.RedeemPointsRequest.FromString,
                     response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.SerializeToString,
             ),
+            'EarnPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.EarnPoints,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.EarnPointsRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.SerializeToString,
+            ),
+            'ConfirmEarning': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmEarning,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ConfirmEarningRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.SerializeToString,
+            ),
+            'CancelEarning': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelEarning,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.CancelEarningRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.SerializeToString,
+            ),
+            'ClawBackEarning': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClawBackEarning,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ClawBackEarningRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.SerializeToString,
+            ),
+            'HoldPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldPoints,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.HoldPointsRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Hold.SerializeToString,
+            ),
+            'GetHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHold,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.GetHoldRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Hold.SerializeToString,
+            ),
+            'CaptureHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.CaptureHold,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.CaptureHoldRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.SerializeToString,
+            ),
+            'VoidHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.VoidHold,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.VoidHoldRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.SerializeToString,
+            ),
+            'RefundOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundOperation,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.RefundOperationRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.SerializeToString,
+            ),
+            'TransferPoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.TransferPoints,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.TransferPointsRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.SerializeToString,
+            ),
+            'ExchangePoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExchangePoints,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ExchangePointsRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.SerializeToString,
+            ),
+            'ReverseOperation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReverseOperation,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ReverseOperationRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.SerializeToString,
+            ),
+            'BatchSubmitOperations': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchSubmitOperations,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.BatchSubmitOperationsRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.BatchSubmitOperationsResponse.SerializeToString,
+            ),
             'GetOperation': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOperation,
                     request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.GetOperationRequest.FromString,
                     response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.SerializeToString,
+            ),
+            'ListOperations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOperations,
+                    request_deserializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ListOperationsRequest.FromString,
+                    response_serializer=concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ListOperationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -119,6 +360,357 @@ class LedgerService:
             _registered_method=True)
 
     @staticmethod
+    def EarnPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/EarnPoints',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.EarnPointsRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmEarning(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/ConfirmEarning',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ConfirmEarningRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelEarning(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/CancelEarning',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.CancelEarningRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClawBackEarning(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/ClawBackEarning',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ClawBackEarningRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/HoldPoints',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.HoldPointsRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Hold.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/GetHold',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.GetHoldRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Hold.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CaptureHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/CaptureHold',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.CaptureHoldRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VoidHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/VoidHold',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.VoidHoldRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/RefundOperation',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.RefundOperationRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TransferPoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/TransferPoints',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.TransferPointsRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExchangePoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/ExchangePoints',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ExchangePointsRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReverseOperation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/ReverseOperation',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ReverseOperationRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchSubmitOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/BatchSubmitOperations',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.BatchSubmitOperationsRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.BatchSubmitOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetOperation(request,
             target,
             options=(),
@@ -135,6 +727,33 @@ class LedgerService:
             '/concord.loyalty.v1.LedgerService/GetOperation',
             concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.GetOperationRequest.SerializeToString,
             concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOperations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/concord.loyalty.v1.LedgerService/ListOperations',
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ListOperationsRequest.SerializeToString,
+            concord_dot_loyalty_dot_v1_dot_ledger__service__pb2.ListOperationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

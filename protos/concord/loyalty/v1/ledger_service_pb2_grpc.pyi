@@ -37,8 +37,42 @@ class LedgerServiceStub:
     """Redeems points of one programme at a partner institution. The outcome is stored, a refusal too: the same request_id always
     answers the same.
     """
+    EarnPoints: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.EarnPointsRequest, _ledger_service_pb2.Operation]
+    """Gives a member points that it earned at an institution, at once or as a promise. At another institution than the issuer
+    that one pays for them, by their agreement. A caller that acts for an institution names its own.
+    """
+    ConfirmEarning: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.ConfirmEarningRequest, _ledger_service_pb2.Operation]
+    """Makes promised points the member's. Asked for by the institution where they were earned, or the issuer."""
+    CancelEarning: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.CancelEarningRequest, _ledger_service_pb2.Operation]
+    """Takes a promise of points back."""
+    ClawBackEarning: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.ClawBackEarningRequest, _ledger_service_pb2.Operation]
+    """Takes earned points back, all or a part: what the member has spent meanwhile becomes a debt, which its next earnings pay."""
+    HoldPoints: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.HoldPointsRequest, _ledger_service_pb2.Hold]
+    """Reserves points for a spending: those of a quote, or of one programme. All or nothing."""
+    GetHold: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.GetHoldRequest, _ledger_service_pb2.Hold]
+    """Reads a hold."""
+    CaptureHold: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.CaptureHoldRequest, _ledger_service_pb2.Operation]
+    """Spends what a hold reserves, all or a part, also repeatedly."""
+    VoidHold: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.VoidHoldRequest, _ledger_service_pb2.Operation]
+    """Releases what a hold still reserves."""
+    RefundOperation: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.RefundOperationRequest, _ledger_service_pb2.Operation]
+    """Brings back what a capture or redemption spent, all or a part, to the lots it came from. Asked for by the institution where it
+    was spent, or by that which asked for the spending.
+    """
+    TransferPoints: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.TransferPointsRequest, _ledger_service_pb2.Operation]
+    """Moves points to another member, where the programme allows it."""
+    ExchangePoints: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.ExchangePointsRequest, _ledger_service_pb2.Operation]
+    """Changes points into another programme's, at the rate in force."""
+    ReverseOperation: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.ReverseOperationRequest, _ledger_service_pb2.Operation]
+    """Undoes an earning, transfer, exchange or adjustment as a whole, where its points are still there. Asked for by the issuer."""
+    BatchSubmitOperations: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.BatchSubmitOperationsRequest, _ledger_service_pb2.BatchSubmitOperationsResponse]
+    """Does up to 1,000 operations in their order, each by itself: an outcome for each. The same request_id is one effect, also
+    within a batch.
+    """
     GetOperation: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.GetOperationRequest, _ledger_service_pb2.Operation]
     """Reads one operation."""
+    ListOperations: _grpc.UnaryUnaryMultiCallable[_ledger_service_pb2.ListOperationsRequest, _ledger_service_pb2.ListOperationsResponse]
+    """Lists operations of an account, refusals too, newest first; with those of its child accounts."""
 
 @_typing.type_check_only
 class LedgerServiceAsyncStub(LedgerServiceStub):
@@ -49,8 +83,42 @@ class LedgerServiceAsyncStub(LedgerServiceStub):
     """Redeems points of one programme at a partner institution. The outcome is stored, a refusal too: the same request_id always
     answers the same.
     """
+    EarnPoints: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.EarnPointsRequest, _ledger_service_pb2.Operation]  # type: ignore[assignment]
+    """Gives a member points that it earned at an institution, at once or as a promise. At another institution than the issuer
+    that one pays for them, by their agreement. A caller that acts for an institution names its own.
+    """
+    ConfirmEarning: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.ConfirmEarningRequest, _ledger_service_pb2.Operation]  # type: ignore[assignment]
+    """Makes promised points the member's. Asked for by the institution where they were earned, or the issuer."""
+    CancelEarning: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.CancelEarningRequest, _ledger_service_pb2.Operation]  # type: ignore[assignment]
+    """Takes a promise of points back."""
+    ClawBackEarning: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.ClawBackEarningRequest, _ledger_service_pb2.Operation]  # type: ignore[assignment]
+    """Takes earned points back, all or a part: what the member has spent meanwhile becomes a debt, which its next earnings pay."""
+    HoldPoints: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.HoldPointsRequest, _ledger_service_pb2.Hold]  # type: ignore[assignment]
+    """Reserves points for a spending: those of a quote, or of one programme. All or nothing."""
+    GetHold: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.GetHoldRequest, _ledger_service_pb2.Hold]  # type: ignore[assignment]
+    """Reads a hold."""
+    CaptureHold: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.CaptureHoldRequest, _ledger_service_pb2.Operation]  # type: ignore[assignment]
+    """Spends what a hold reserves, all or a part, also repeatedly."""
+    VoidHold: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.VoidHoldRequest, _ledger_service_pb2.Operation]  # type: ignore[assignment]
+    """Releases what a hold still reserves."""
+    RefundOperation: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.RefundOperationRequest, _ledger_service_pb2.Operation]  # type: ignore[assignment]
+    """Brings back what a capture or redemption spent, all or a part, to the lots it came from. Asked for by the institution where it
+    was spent, or by that which asked for the spending.
+    """
+    TransferPoints: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.TransferPointsRequest, _ledger_service_pb2.Operation]  # type: ignore[assignment]
+    """Moves points to another member, where the programme allows it."""
+    ExchangePoints: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.ExchangePointsRequest, _ledger_service_pb2.Operation]  # type: ignore[assignment]
+    """Changes points into another programme's, at the rate in force."""
+    ReverseOperation: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.ReverseOperationRequest, _ledger_service_pb2.Operation]  # type: ignore[assignment]
+    """Undoes an earning, transfer, exchange or adjustment as a whole, where its points are still there. Asked for by the issuer."""
+    BatchSubmitOperations: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.BatchSubmitOperationsRequest, _ledger_service_pb2.BatchSubmitOperationsResponse]  # type: ignore[assignment]
+    """Does up to 1,000 operations in their order, each by itself: an outcome for each. The same request_id is one effect, also
+    within a batch.
+    """
     GetOperation: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.GetOperationRequest, _ledger_service_pb2.Operation]  # type: ignore[assignment]
     """Reads one operation."""
+    ListOperations: _aio.UnaryUnaryMultiCallable[_ledger_service_pb2.ListOperationsRequest, _ledger_service_pb2.ListOperationsResponse]  # type: ignore[assignment]
+    """Lists operations of an account, refusals too, newest first; with those of its child accounts."""
 
 class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Moves points. Every operation is double entry within its programme, and its outcome is kept for ever."""
@@ -66,12 +134,130 @@ class LedgerServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def EarnPoints(
+        self,
+        request: _ledger_service_pb2.EarnPointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.Operation, _abc.Awaitable[_ledger_service_pb2.Operation]]:
+        """Gives a member points that it earned at an institution, at once or as a promise. At another institution than the issuer
+        that one pays for them, by their agreement. A caller that acts for an institution names its own.
+        """
+
+    @_abc_1.abstractmethod
+    def ConfirmEarning(
+        self,
+        request: _ledger_service_pb2.ConfirmEarningRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.Operation, _abc.Awaitable[_ledger_service_pb2.Operation]]:
+        """Makes promised points the member's. Asked for by the institution where they were earned, or the issuer."""
+
+    @_abc_1.abstractmethod
+    def CancelEarning(
+        self,
+        request: _ledger_service_pb2.CancelEarningRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.Operation, _abc.Awaitable[_ledger_service_pb2.Operation]]:
+        """Takes a promise of points back."""
+
+    @_abc_1.abstractmethod
+    def ClawBackEarning(
+        self,
+        request: _ledger_service_pb2.ClawBackEarningRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.Operation, _abc.Awaitable[_ledger_service_pb2.Operation]]:
+        """Takes earned points back, all or a part: what the member has spent meanwhile becomes a debt, which its next earnings pay."""
+
+    @_abc_1.abstractmethod
+    def HoldPoints(
+        self,
+        request: _ledger_service_pb2.HoldPointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.Hold, _abc.Awaitable[_ledger_service_pb2.Hold]]:
+        """Reserves points for a spending: those of a quote, or of one programme. All or nothing."""
+
+    @_abc_1.abstractmethod
+    def GetHold(
+        self,
+        request: _ledger_service_pb2.GetHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.Hold, _abc.Awaitable[_ledger_service_pb2.Hold]]:
+        """Reads a hold."""
+
+    @_abc_1.abstractmethod
+    def CaptureHold(
+        self,
+        request: _ledger_service_pb2.CaptureHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.Operation, _abc.Awaitable[_ledger_service_pb2.Operation]]:
+        """Spends what a hold reserves, all or a part, also repeatedly."""
+
+    @_abc_1.abstractmethod
+    def VoidHold(
+        self,
+        request: _ledger_service_pb2.VoidHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.Operation, _abc.Awaitable[_ledger_service_pb2.Operation]]:
+        """Releases what a hold still reserves."""
+
+    @_abc_1.abstractmethod
+    def RefundOperation(
+        self,
+        request: _ledger_service_pb2.RefundOperationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.Operation, _abc.Awaitable[_ledger_service_pb2.Operation]]:
+        """Brings back what a capture or redemption spent, all or a part, to the lots it came from. Asked for by the institution where it
+        was spent, or by that which asked for the spending.
+        """
+
+    @_abc_1.abstractmethod
+    def TransferPoints(
+        self,
+        request: _ledger_service_pb2.TransferPointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.Operation, _abc.Awaitable[_ledger_service_pb2.Operation]]:
+        """Moves points to another member, where the programme allows it."""
+
+    @_abc_1.abstractmethod
+    def ExchangePoints(
+        self,
+        request: _ledger_service_pb2.ExchangePointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.Operation, _abc.Awaitable[_ledger_service_pb2.Operation]]:
+        """Changes points into another programme's, at the rate in force."""
+
+    @_abc_1.abstractmethod
+    def ReverseOperation(
+        self,
+        request: _ledger_service_pb2.ReverseOperationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.Operation, _abc.Awaitable[_ledger_service_pb2.Operation]]:
+        """Undoes an earning, transfer, exchange or adjustment as a whole, where its points are still there. Asked for by the issuer."""
+
+    @_abc_1.abstractmethod
+    def BatchSubmitOperations(
+        self,
+        request: _ledger_service_pb2.BatchSubmitOperationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.BatchSubmitOperationsResponse, _abc.Awaitable[_ledger_service_pb2.BatchSubmitOperationsResponse]]:
+        """Does up to 1,000 operations in their order, each by itself: an outcome for each. The same request_id is one effect, also
+        within a batch.
+        """
+
+    @_abc_1.abstractmethod
     def GetOperation(
         self,
         request: _ledger_service_pb2.GetOperationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ledger_service_pb2.Operation, _abc.Awaitable[_ledger_service_pb2.Operation]]:
         """Reads one operation."""
+
+    @_abc_1.abstractmethod
+    def ListOperations(
+        self,
+        request: _ledger_service_pb2.ListOperationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ledger_service_pb2.ListOperationsResponse, _abc.Awaitable[_ledger_service_pb2.ListOperationsResponse]]:
+        """Lists operations of an account, refusals too, newest first; with those of its child accounts."""
 
 def add_LedgerServiceServicer_to_server(servicer: LedgerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -26,7 +26,7 @@ from concord.common.v1 import event_pb2 as concord_dot_common_dot_v1_dot_event__
 from concord.loyalty.v1 import account_service_pb2 as concord_dot_loyalty_dot_v1_dot_account__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'concord/loyalty/v1/loyalty_events.proto\x12\x12\x63oncord.loyalty.v1\x1a\x1d\x63oncord/common/v1/event.proto\x1a(concord/loyalty/v1/account_service.proto\"\xa5\x01\n\x0e\x41\x63\x63ountChanged\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x36\n\rstate_version\x18\x02 \x01(\x0b\x32\x1f.concord.common.v1.StateVersion\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x17\n\x0finstitution_ids\x18\x04 \x03(\t\x12\x19\n\x11parent_account_id\x18\x05 \x01(\t\"\xc6\x02\n\x0cPointsPosted\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x12\n\nprogram_id\x18\x04 \x01(\t\x12\x16\n\x0einstitution_id\x18\x05 \x01(\t\x12/\n\x04kind\x18\x06 \x01(\x0e\x32!.concord.loyalty.v1.OperationKind\x12\x15\n\ramount_points\x18\x07 \x01(\x03\x12\x16\n\x0e\x62\x61lance_points\x18\x08 \x01(\x03\x12\x36\n\rstate_version\x18\t \x01(\x0b\x32\x1f.concord.common.v1.StateVersion\x12\x1e\n\x16\x65\x66\x66\x65\x63tive_time_seconds\x18\n \x01(\x03\x12\x13\n\x0b\x61\x63tivity_id\x18\x0b \x01(\t\"\x8a\x01\n\x10SettlementClosed\x12\x15\n\rsettlement_id\x18\x01 \x01(\t\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\x12\x17\n\x0finstitution_ids\x18\x03 \x03(\t\x12\x18\n\x10\x63ut_off_sequence\x18\x04 \x01(\x03\x12\x15\n\rbusiness_date\x18\x05 \x01(\t\"\\\n\x13SettlementConfirmed\x12\x15\n\rsettlement_id\x18\x01 \x01(\t\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\x12\x17\n\x0finstitution_ids\x18\x03 \x03(\t\"Z\n\x11SettlementSettled\x12\x15\n\rsettlement_id\x18\x01 \x01(\t\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\x12\x17\n\x0finstitution_ids\x18\x03 \x03(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'concord/loyalty/v1/loyalty_events.proto\x12\x12\x63oncord.loyalty.v1\x1a\x1d\x63oncord/common/v1/event.proto\x1a(concord/loyalty/v1/account_service.proto\"\xd6\x01\n\x0e\x41\x63\x63ountChanged\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x36\n\rstate_version\x18\x02 \x01(\x0b\x32\x1f.concord.common.v1.StateVersion\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x17\n\x0finstitution_ids\x18\x04 \x03(\t\x12\x19\n\x11parent_account_id\x18\x05 \x01(\t\x12/\n\x05state\x18\x06 \x01(\x0e\x32 .concord.loyalty.v1.AccountState\"\x9d\x03\n\x0cPointsPosted\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x12\n\naccount_id\x18\x02 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x03 \x01(\t\x12\x12\n\nprogram_id\x18\x04 \x01(\t\x12\x16\n\x0einstitution_id\x18\x05 \x01(\t\x12/\n\x04kind\x18\x06 \x01(\x0e\x32!.concord.loyalty.v1.OperationKind\x12\x15\n\ramount_points\x18\x07 \x01(\x03\x12\x16\n\x0e\x62\x61lance_points\x18\x08 \x01(\x03\x12\x36\n\rstate_version\x18\t \x01(\x0b\x32\x1f.concord.common.v1.StateVersion\x12\x1e\n\x16\x65\x66\x66\x65\x63tive_time_seconds\x18\n \x01(\x03\x12\x13\n\x0b\x61\x63tivity_id\x18\x0b \x01(\t\x12\x1d\n\x15pending_change_points\x18\x0c \x01(\x03\x12\x1a\n\x12held_change_points\x18\r \x01(\x03\x12\x1a\n\x12\x64\x65\x62t_change_points\x18\x0e \x01(\x03\"\x99\x01\n\x11\x41greementLowWater\x12\x14\n\x0c\x61greement_id\x18\x01 \x01(\t\x12\x1d\n\x15issuer_institution_id\x18\x02 \x01(\t\x12\x1e\n\x16partner_institution_id\x18\x03 \x01(\t\x12\x15\n\rcurrency_code\x18\x04 \x01(\t\x12\x18\n\x10left_minor_units\x18\x05 \x01(\x03\"\x8a\x01\n\x10SettlementClosed\x12\x15\n\rsettlement_id\x18\x01 \x01(\t\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\x12\x17\n\x0finstitution_ids\x18\x03 \x03(\t\x12\x18\n\x10\x63ut_off_sequence\x18\x04 \x01(\x03\x12\x15\n\rbusiness_date\x18\x05 \x01(\t\"\\\n\x13SettlementConfirmed\x12\x15\n\rsettlement_id\x18\x01 \x01(\t\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\x12\x17\n\x0finstitution_ids\x18\x03 \x03(\t\"Z\n\x11SettlementSettled\x12\x15\n\rsettlement_id\x18\x01 \x01(\t\x12\x15\n\rcurrency_code\x18\x02 \x01(\t\x12\x17\n\x0finstitution_ids\x18\x03 \x03(\t\"\xad\x01\n\x0bTierChanged\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x12\n\nprogram_id\x18\x03 \x01(\t\x12\x0f\n\x07tier_id\x18\x04 \x01(\t\x12\x18\n\x10previous_tier_id\x18\x05 \x01(\t\x12\x36\n\rstate_version\x18\x06 \x01(\x0b\x32\x1f.concord.common.v1.StateVersion\"\xa4\x01\n\x0ePointsExpiring\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x02 \x01(\t\x12\x12\n\nprogram_id\x18\x03 \x01(\t\x12\x0e\n\x06points\x18\x04 \x01(\x03\x12\x13\n\x0b\x65xpire_date\x18\x05 \x01(\t\x12\x1b\n\x13\x65xpire_time_seconds\x18\x06 \x01(\x03\x12\x13\n\x0b\x64\x61ys_before\x18\x07 \x01(\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,19 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'concord.loyalty.v1.loyalty_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCOUNTCHANGED']._serialized_start=137
-  _globals['_ACCOUNTCHANGED']._serialized_end=302
-  _globals['_POINTSPOSTED']._serialized_start=305
-  _globals['_POINTSPOSTED']._serialized_end=631
-  _globals['_SETTLEMENTCLOSED']._serialized_start=634
-  _globals['_SETTLEMENTCLOSED']._serialized_end=772
-  _globals['_SETTLEMENTCONFIRMED']._serialized_start=774
-  _globals['_SETTLEMENTCONFIRMED']._serialized_end=866
-  _globals['_SETTLEMENTSETTLED']._serialized_start=868
-  _globals['_SETTLEMENTSETTLED']._serialized_end=958
+  _globals['_ACCOUNTCHANGED']._serialized_end=351
+  _globals['_POINTSPOSTED']._serialized_start=354
+  _globals['_POINTSPOSTED']._serialized_end=767
+  _globals['_AGREEMENTLOWWATER']._serialized_start=770
+  _globals['_AGREEMENTLOWWATER']._serialized_end=923
+  _globals['_SETTLEMENTCLOSED']._serialized_start=926
+  _globals['_SETTLEMENTCLOSED']._serialized_end=1064
+  _globals['_SETTLEMENTCONFIRMED']._serialized_start=1066
+  _globals['_SETTLEMENTCONFIRMED']._serialized_end=1158
+  _globals['_SETTLEMENTSETTLED']._serialized_start=1160
+  _globals['_SETTLEMENTSETTLED']._serialized_end=1250
+  _globals['_TIERCHANGED']._serialized_start=1253
+  _globals['_TIERCHANGED']._serialized_end=1426
+  _globals['_POINTSEXPIRING']._serialized_start=1429
+  _globals['_POINTSEXPIRING']._serialized_end=1593
 # @@protoc_insertion_point(module_scope)

@@ -31,12 +31,15 @@ class AccountChanged(_message.Message):
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     INSTITUTION_IDS_FIELD_NUMBER: _builtins.int
     PARENT_ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Id of the account."""
     customer_id: _builtins.str
     """Id of the customer whose account it is now: after a merge of the one that took over. Empty when the person was erased."""
     parent_account_id: _builtins.str
     """Id of the account under which it stands since its customer was merged; empty otherwise."""
+    state: _account_service_pb2.AccountState.ValueType
+    """Whether it may spend and earn."""
     @_builtins.property
     def state_version(self) -> _event_pb2.StateVersion:
         """Orders its states."""
@@ -53,10 +56,11 @@ class AccountChanged(_message.Message):
         customer_id: _builtins.str = ...,
         institution_ids: _abc.Iterable[_builtins.str] | None = ...,
         parent_account_id: _builtins.str = ...,
+        state: _account_service_pb2.AccountState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state_version", b"state_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "customer_id", b"customer_id", "institution_ids", b"institution_ids", "parent_account_id", b"parent_account_id", "state_version", b"state_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "customer_id", b"customer_id", "institution_ids", b"institution_ids", "parent_account_id", b"parent_account_id", "state", b"state", "state_version", b"state_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -64,7 +68,10 @@ Global___AccountChanged: _TypeAlias = AccountChanged  # noqa: Y015
 
 @_typing.final
 class PointsPosted(_message.Message):
-    """Points moved on an account; a fact, once. An operation that moves points of several accounts is one fact for each. Subject `concord.loyalty.v1.points.posted`."""
+    """Points moved on an account; a fact, once. An operation that moves points of several accounts or programmes is one fact for each.
+    Where only promised or reserved points moved, or a debt, amount_points is 0 and no balance is stated: the state_version's version
+    is 0. Subject `concord.loyalty.v1.points.posted`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -79,6 +86,9 @@ class PointsPosted(_message.Message):
     STATE_VERSION_FIELD_NUMBER: _builtins.int
     EFFECTIVE_TIME_SECONDS_FIELD_NUMBER: _builtins.int
     ACTIVITY_ID_FIELD_NUMBER: _builtins.int
+    PENDING_CHANGE_POINTS_FIELD_NUMBER: _builtins.int
+    HELD_CHANGE_POINTS_FIELD_NUMBER: _builtins.int
+    DEBT_CHANGE_POINTS_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     """Id of the operation."""
     account_id: _builtins.str
@@ -92,13 +102,19 @@ class PointsPosted(_message.Message):
     kind: _account_service_pb2.OperationKind.ValueType
     """What it was."""
     amount_points: _builtins.int
-    """Points: positive earned, negative spent."""
+    """Points that the member may spend: positive earned, negative spent or reserved."""
     balance_points: _builtins.int
     """The balance in the programme after it. The one with the highest state_version is the balance now."""
     effective_time_seconds: _builtins.int
     """When what it is about happened, seconds since 1970-01-01 UTC."""
     activity_id: _builtins.str
     """The activity that earned it; empty for a redemption."""
+    pending_change_points: _builtins.int
+    """By how much the promised points changed."""
+    held_change_points: _builtins.int
+    """By how much the points that holds reserve changed."""
+    debt_change_points: _builtins.int
+    """By how much the debt changed: below zero it grew, above zero points went into it."""
     @_builtins.property
     def state_version(self) -> _event_pb2.StateVersion:
         """Orders the balances of this account in this programme."""
@@ -117,14 +133,55 @@ class PointsPosted(_message.Message):
         state_version: _event_pb2.StateVersion | None = ...,
         effective_time_seconds: _builtins.int = ...,
         activity_id: _builtins.str = ...,
+        pending_change_points: _builtins.int = ...,
+        held_change_points: _builtins.int = ...,
+        debt_change_points: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state_version", b"state_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "activity_id", b"activity_id", "amount_points", b"amount_points", "balance_points", b"balance_points", "customer_id", b"customer_id", "effective_time_seconds", b"effective_time_seconds", "institution_id", b"institution_id", "kind", b"kind", "operation_id", b"operation_id", "program_id", b"program_id", "state_version", b"state_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "activity_id", b"activity_id", "amount_points", b"amount_points", "balance_points", b"balance_points", "customer_id", b"customer_id", "debt_change_points", b"debt_change_points", "effective_time_seconds", b"effective_time_seconds", "held_change_points", b"held_change_points", "institution_id", b"institution_id", "kind", b"kind", "operation_id", b"operation_id", "pending_change_points", b"pending_change_points", "program_id", b"program_id", "state_version", b"state_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PointsPosted: _TypeAlias = PointsPosted  # noqa: Y015
+
+@_typing.final
+class AgreementLowWater(_message.Message):
+    """What was paid in before for an agreement is almost used up; a fact, each time the mark is passed. Subject `concord.loyalty.v1.agreement.low_water`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGREEMENT_ID_FIELD_NUMBER: _builtins.int
+    ISSUER_INSTITUTION_ID_FIELD_NUMBER: _builtins.int
+    PARTNER_INSTITUTION_ID_FIELD_NUMBER: _builtins.int
+    CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    LEFT_MINOR_UNITS_FIELD_NUMBER: _builtins.int
+    agreement_id: _builtins.str
+    """Id of the agreement."""
+    issuer_institution_id: _builtins.str
+    """Id of the institution that stands for the points and has paid in."""
+    partner_institution_id: _builtins.str
+    """Id of the institution where they are spent."""
+    currency_code: _builtins.str
+    """Currency of the agreement, ISO 4217."""
+    left_minor_units: _builtins.int
+    """Whole minor units that are left."""
+    def __init__(
+        self,
+        *,
+        agreement_id: _builtins.str = ...,
+        issuer_institution_id: _builtins.str = ...,
+        partner_institution_id: _builtins.str = ...,
+        currency_code: _builtins.str = ...,
+        left_minor_units: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_id", b"agreement_id", "currency_code", b"currency_code", "issuer_institution_id", b"issuer_institution_id", "left_minor_units", b"left_minor_units", "partner_institution_id", b"partner_institution_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgreementLowWater: _TypeAlias = AgreementLowWater  # noqa: Y015
 
 @_typing.final
 class SettlementClosed(_message.Message):
@@ -229,3 +286,95 @@ class SettlementSettled(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SettlementSettled: _TypeAlias = SettlementSettled  # noqa: Y015
+
+@_typing.final
+class TierChanged(_message.Message):
+    """A member stands in another tier of a programme; the one with the highest state_version is the tier now. Subject
+    `concord.loyalty.v1.tier.changed`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    PROGRAM_ID_FIELD_NUMBER: _builtins.int
+    TIER_ID_FIELD_NUMBER: _builtins.int
+    PREVIOUS_TIER_ID_FIELD_NUMBER: _builtins.int
+    STATE_VERSION_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Id of the account."""
+    customer_id: _builtins.str
+    """Id of the customer."""
+    program_id: _builtins.str
+    """Id of the programme."""
+    tier_id: _builtins.str
+    """Id of the tier; empty for none."""
+    previous_tier_id: _builtins.str
+    """Id of the tier before; empty for none."""
+    @_builtins.property
+    def state_version(self) -> _event_pb2.StateVersion:
+        """Orders the tiers of this account in this programme."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        program_id: _builtins.str = ...,
+        tier_id: _builtins.str = ...,
+        previous_tier_id: _builtins.str = ...,
+        state_version: _event_pb2.StateVersion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state_version", b"state_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "customer_id", b"customer_id", "previous_tier_id", b"previous_tier_id", "program_id", b"program_id", "state_version", b"state_version", "tier_id", b"tier_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TierChanged: _TypeAlias = TierChanged  # noqa: Y015
+
+@_typing.final
+class PointsExpiring(_message.Message):
+    """Points are about to end; a fact, once for each lot and mark. Subject `concord.loyalty.v1.points.expiring`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    PROGRAM_ID_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    EXPIRE_DATE_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_SECONDS_FIELD_NUMBER: _builtins.int
+    DAYS_BEFORE_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Id of the account."""
+    customer_id: _builtins.str
+    """Id of the customer."""
+    program_id: _builtins.str
+    """Id of the programme."""
+    points: _builtins.int
+    """Points that end on that day and may be spent now."""
+    expire_date: _builtins.str
+    """The day on which they end, YYYY-MM-DD in the programme's time zone."""
+    expire_time_seconds: _builtins.int
+    """When the first of them end, seconds since 1970-01-01 UTC."""
+    days_before: _builtins.int
+    """Which mark was passed: days before the end."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        customer_id: _builtins.str = ...,
+        program_id: _builtins.str = ...,
+        points: _builtins.int = ...,
+        expire_date: _builtins.str = ...,
+        expire_time_seconds: _builtins.int = ...,
+        days_before: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "customer_id", b"customer_id", "days_before", b"days_before", "expire_date", b"expire_date", "expire_time_seconds", b"expire_time_seconds", "points", b"points", "program_id", b"program_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PointsExpiring: _TypeAlias = PointsExpiring  # noqa: Y015

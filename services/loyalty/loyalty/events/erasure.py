@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from chassis import customer_states, record_links
 from chassis.unit_of_work import UnitOfWork
 from concord.customer.v1.customer_events_pb2 import CustomerErased
-from loyalty.domain.ledger import AccountKey, AccountKind, ActivityKey, OperationKind, Order
+from loyalty.domain.ledger.commands import ExpireLots
+from loyalty.domain.ledger.types import ActivityKey, OperationKind
 from loyalty.store import erasure
 from loyalty.store import ledger as ledger_store
 from loyalty.store.messages import publish_accounts
@@ -33,25 +34,21 @@ async def erase(unit: UnitOfWork, message: CustomerErased) -> None:
     if not account_ids:
         return
     erase_time = datetime.fromtimestamp(message.erase_time_seconds, UTC)
-    orders = await _endings(unit, account_ids, erase_time)
-    known = await ledger_store.known_activities(connection, {uuid.uuid5(ERASURES, str(account_id)) for account_id in account_ids})
+    commands = await _endings(unit, account_ids, erase_time)
     await erasure.forget_accounts(connection, account_ids, erase_time)
-    await post(unit, orders, dict.fromkeys(account_ids), head, known)
+    await post(unit, commands, head)
     await publish_accounts(unit, account_ids)
 
 
-async def _endings(unit: UnitOfWork, account_ids: Collection[uuid.UUID], erase_time: datetime) -> list[Order]:
+async def _endings(unit: UnitOfWork, account_ids: Collection[uuid.UUID], erase_time: datetime) -> list[ExpireLots]:
     return [
-        Order(
+        ExpireLots(
             operation_id=uuid.uuid5(ERASURES, f"{row['account_id']}/{row['program_id']}"),
             key=ActivityKey(uuid.uuid5(ERASURES, str(row["account_id"])), row["program_id"], OperationKind.EXPIRE),
-            kind=OperationKind.EXPIRE,
             account_id=row["account_id"],
-            program_id=row["program_id"],
             institution_id=row["institution_id"],
-            counterparty=AccountKey(row["institution_id"], AccountKind.ISSUER, row["program_id"]),
-            amount_points=row["balance_points"],
             effective_time=erase_time,
+            program_id=row["program_id"],
         )
         for row in await erasure.points_to_expire(unit.connection, account_ids)
     ]

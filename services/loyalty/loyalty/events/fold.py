@@ -20,20 +20,14 @@ from concord.customer.v1.customer_events_pb2 import (
     RecordsMoved,
 )
 from loyalty.domain.earning import RuleVersion, Transaction, earn
-from loyalty.domain.ledger import (
-    AccountKey,
-    AccountKind,
-    ActivityKey,
-    Operation,
-    OperationKind,
-    Order,
-    OrderKey,
-)
+from loyalty.domain.ledger.commands import AnyCommand, Clawback, Earn
+from loyalty.domain.ledger.types import ActivityKey, Operation, OperationKind, OrderKey, Outcome
 from loyalty.events.erasure import erase
 from loyalty.store import activities as activity_store
 from loyalty.store import families
 from loyalty.store import ledger as ledger_store
 from loyalty.store import programs as program_store
+from loyalty.store.ledger_loading import known_operations
 from loyalty.store.messages import publish_accounts
 from loyalty.store.posting import post
 
@@ -148,83 +142,78 @@ async def fold_activities(unit: UnitOfWork, activities: Sequence[Activity]) -> N
         if (decides in fresh) is (activity.transaction is not None):
             concerned.append(activity)
         fresh.discard(decides)
-    earnings, customers = await _earn_orders(unit, [activity for activity in concerned if activity.transaction])
+    earnings = await _earnings(unit, [activity for activity in concerned if activity.transaction])
     reversed_ids = {activity.reversed_activity_id for activity in concerned if activity.reversed_activity_id}
     if not earnings and not reversed_ids:
         return
     head = await ledger_store.lock_head(unit.connection)
-    known = await ledger_store.known_activities(unit.connection, earnings.keys() | reversed_ids)
+    known = await known_operations(unit.connection, _keys(earnings.keys() | reversed_ids))
     earned = _earned(known, earnings)
-    issuers = await program_store.issuers(
-        unit.connection, {earning.program_id for all_of in earned.values() for earning in all_of}
-    )
-    orders: list[Order] = []
+    commands: list[AnyCommand] = []
     for activity in concerned:
         if activity.reversed_activity_id is None:
-            orders += earnings.get(activity.activity_id, [])
+            commands += earnings.get(activity.activity_id, [])
         else:
-            taken_back = earned.get(activity.reversed_activity_id, [])
-            orders += [_reverse(earning, activity, issuers[earning.program_id]) for earning in taken_back]
-    customers |= await activity_store.customers(unit.connection, {order.account_id for order in orders} - customers.keys())
-    await post(unit, orders, customers, head, known)
+            commands += [_clawback(earning, activity) for earning in earned.get(activity.reversed_activity_id, [])]
+    await post(unit, commands, head, known=known)
 
 
-async def _earn_orders(
-    unit: UnitOfWork, activities: Sequence[Activity]
-) -> tuple[dict[uuid.UUID, list[Order]], dict[uuid.UUID, uuid.UUID | None]]:
-    """What each activity earns, and the customers of the accounts that get it."""
+def _keys(activity_ids: Iterable[uuid.UUID]) -> list[OrderKey]:
+    """Keys by which all operations of activities are found, whatever their programme and kind."""
+    return [ActivityKey(activity_id, "", OperationKind.EARN) for activity_id in activity_ids]
+
+
+async def _earnings(unit: UnitOfWork, activities: Sequence[Activity]) -> dict[uuid.UUID, list[Earn]]:
+    """What each activity earns."""
     members = await activity_store.members(unit.connection, {activity.record_id for activity in activities}) if activities else {}
     activities = [activity for activity in activities if activity.record_id in members]
     if not activities:
-        return {}, {}
+        return {}
     rules = await program_store.rules_of_institutions(unit.connection, {activity.institution_id for activity in activities})
-    orders: dict[uuid.UUID, list[Order]] = {}
+    earnings: dict[uuid.UUID, list[Earn]] = {}
     for activity in activities:
         assert activity.transaction is not None
         earned = earn(rules.get(activity.institution_id, ()), activity.transaction)
         if earned:
             account_id = members[activity.record_id].account_id
-            orders[activity.activity_id] = [_earn(activity, account_id, points, rule) for points, rule in earned]
-    return orders, {member.account_id: member.customer_id for member in members.values()}
+            earnings[activity.activity_id] = [_earn(activity, account_id, points, rule) for points, rule in earned]
+    return earnings
 
 
 def _earned(
-    known: Mapping[OrderKey, Operation], earnings: Mapping[uuid.UUID, list[Order]]
-) -> dict[uuid.UUID, list[Operation | Order]]:
+    known: Mapping[OrderKey, Operation], earnings: Mapping[uuid.UUID, list[Earn]]
+) -> dict[uuid.UUID, list[Operation | Earn]]:
     """All that activities earned, in this batch or before it."""
-    earned: dict[uuid.UUID, list[Operation | Order]] = {activity_id: list(orders) for activity_id, orders in earnings.items()}
+    earned: dict[uuid.UUID, list[Operation | Earn]] = {activity_id: list(made) for activity_id, made in earnings.items()}
     for operation in known.values():
-        if operation.kind is OperationKind.EARN and isinstance(operation.key, ActivityKey):
+        posted = operation.kind is OperationKind.EARN and operation.outcome is Outcome.POSTED
+        if posted and isinstance(operation.key, ActivityKey):
             earned.setdefault(operation.key.activity_id, []).append(operation)
     return earned
 
 
-def _earn(activity: Activity, account_id: uuid.UUID, points: int, rule: RuleVersion) -> Order:
-    return Order(
+def _earn(activity: Activity, account_id: uuid.UUID, points: int, rule: RuleVersion) -> Earn:
+    return Earn(
         operation_id=new_id(),
         key=ActivityKey(activity.activity_id, rule.program_id, OperationKind.EARN),
-        kind=OperationKind.EARN,
         account_id=account_id,
-        program_id=rule.program_id,
         institution_id=activity.institution_id,
-        counterparty=AccountKey(activity.institution_id, AccountKind.ISSUER, rule.program_id),
-        amount_points=points,
         effective_time=activity.occurred_at,
+        program_id=rule.program_id,
+        amount_points=points,
         rule=rule.name,
     )
 
 
-def _reverse(earned: Operation | Order, reversal: Activity, issuer: str) -> Order:
+def _clawback(earned: Operation | Earn, reversal: Activity) -> Clawback:
     assert isinstance(earned.key, ActivityKey)
-    return Order(
+    assert earned.program_id is not None
+    return Clawback(
         operation_id=new_id(),
-        key=ActivityKey(earned.key.activity_id, earned.program_id, OperationKind.REVERSE_EARN),
-        kind=OperationKind.REVERSE_EARN,
+        key=ActivityKey(earned.key.activity_id, earned.program_id, OperationKind.CLAWBACK),
         account_id=earned.account_id,
-        program_id=earned.program_id,
         institution_id=earned.institution_id,
-        counterparty=AccountKey(issuer, AccountKind.ISSUER, earned.program_id),
-        amount_points=earned.amount_points,
         effective_time=reversal.occurred_at,
+        earning_id=earned.operation_id,
         rule=earned.rule,
     )

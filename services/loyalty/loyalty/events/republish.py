@@ -1,11 +1,12 @@
 """What loyalty can say again, from its own tables."""
 
+import json
 import uuid
 
 from chassis.database import Connection
 from chassis.outbox import Event
 from chassis.republish import Republisher
-from loyalty.domain.ledger import OperationKind
+from loyalty.domain.ledger.types import AccountKind, OperationKind
 from loyalty.store import accounts, ledger
 from loyalty.store.messages import account_changed, points_posted
 
@@ -29,8 +30,13 @@ async def points_pages(connection: Connection, cursor: str, limit: int) -> tuple
     events, sequences = [], set[int]()
     for row in rows:
         fields = dict(row)
-        sequence = fields.pop("sequence")
-        events.append(points_posted(**fields | {"kind": OperationKind(row["kind"]), "leading": sequence not in sequences}))
+        sequence, amounts = fields.pop("sequence"), fields.pop("amounts")
+        if amounts is None:
+            sequences.add(sequence)
+            continue
+        changes = {AccountKind(kind): points for kind, points in json.loads(amounts).items()}
+        leading = sequence not in sequences
+        events.append(points_posted(**fields | {"kind": OperationKind(row["kind"]), "changes": changes, "leading": leading}))
         sequences.add(sequence)
     return events, str(rows[-1]["sequence"]) if len(sequences) == limit else None
 

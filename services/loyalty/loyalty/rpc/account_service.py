@@ -13,7 +13,7 @@ from chassis.ids import resource_id, resource_segments
 from chassis.unit_of_work import Commands, UnitOfWork
 from concord.loyalty.v1 import account_service_pb2 as pb
 from concord.loyalty.v1.account_service_pb2_grpc import AccountServiceServicer
-from loyalty.domain.ledger import OperationKind
+from loyalty.domain.ledger.types import OperationKind
 from loyalty.rpc.errors import account_merged, account_not_found, institution_not_found
 from loyalty.store import accounts, families, programs
 from loyalty.store import ledger as ledger_store

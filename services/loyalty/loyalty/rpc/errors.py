@@ -1,9 +1,10 @@
 """What this service refuses, in the words of the platform."""
 
+from collections.abc import Mapping
+
 import asyncpg
 
 from chassis.errors import FailedPrecondition, NotFound
-from loyalty.domain.ledger import Operation
 
 
 def account_not_found(account_id: object) -> NotFound:
@@ -13,7 +14,7 @@ def account_not_found(account_id: object) -> NotFound:
     )
 
 
-def account_merged(account_id: object, row: asyncpg.Record) -> FailedPrecondition:
+def account_merged(account_id: object, row: Mapping[str, object] | asyncpg.Record) -> FailedPrecondition:
     """The account stands under another: nothing is changed through it."""
     parent, winner = f"accounts/{row['parent_account_id']}", f"customers/{row['holder_customer_id']}"
     return FailedPrecondition(
@@ -40,12 +41,6 @@ def operation_not_found(operation_id: object) -> NotFound:
     )
 
 
-def insufficient_points(operation: Operation) -> FailedPrecondition:
-    """The stored refusal of a redemption; the same request_id is always answered with it."""
-    return FailedPrecondition(
-        "INSUFFICIENT_POINTS",
-        f"the account has {operation.balance_points} points of programs/{operation.program_id}, fewer than"
-        f" {operation.amount_points}; ask for fewer under a new request_id",
-        metadata={"operation": f"operations/{operation.operation_id}", "balance_points": str(operation.balance_points)},
-        field_violations=[("amount_points", "is more than the account has")],
-    )
+def hold_not_found(hold_id: object) -> NotFound:
+    """No such hold, or none that the caller may know of."""
+    return NotFound("HOLD_NOT_FOUND", f"holds/{hold_id} does not exist, or your institution has no link with its customer")

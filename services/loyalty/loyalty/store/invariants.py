@@ -9,8 +9,10 @@ from datetime import timedelta
 from chassis.clock import now
 from chassis.database import Connection, Database
 from chassis.ids import id_floor
-from loyalty.domain.ledger import HASH_OF_NOTHING, AccountKey, AccountKind, Entry, chain_hash
-from loyalty.store.ledger import SHARD, to_operation
+from loyalty.domain.ledger.chain import chain_hash
+from loyalty.domain.ledger.types import HASH_OF_NOTHING, AccountKey, AccountKind, Entry
+from loyalty.store.ledger import SHARD
+from loyalty.store.ledger_rows import to_operation
 from loyalty.store.messages import POINTS_POSTED
 
 EXAMPLES_MAX = 10
@@ -111,10 +113,13 @@ INVARIANTS = (
     ),
     Invariant(
         "LEGS_SUM_TO_ZERO",
-        "A posted operation has at least two legs, and in each programme they sum to zero.",
+        "A posted operation has legs, at least two in a programme, that sum to zero; only captures and refunds of less than a"
+        " point, and settlements that lower exposures, have none.",
         f"""
         SELECT o.operation_id FROM operations o LEFT JOIN {_LEGS} legs USING (sequence)
-        WHERE o.sequence > $1 AND o.outcome = 'POSTED' AND (legs.sequence IS NULL OR legs.legs_count < 2 OR legs.sum_points <> 0)
+        WHERE o.sequence > $1 AND o.outcome = 'POSTED'
+          AND (legs.sequence IS NULL AND o.kind NOT IN ('CAPTURE', 'REFUND', 'SETTLE') OR legs.legs_count < 2
+               OR legs.sum_points <> 0)
         """,
     ),
     Invariant(
@@ -127,19 +132,22 @@ INVARIANTS = (
     ),
     Invariant(
         "OPERATION_IS_ITS_MEMBER_LEG",
-        "Amount and sign of a posted operation are those of the members' legs, its balance is that of the member's and what"
-        " child accounts have; only a redemption may leave the member's own account alone, when it was empty.",
+        "Amount and sign of a posted earning or unquoted redemption are those of the members' legs (promised points and debts"
+        " among them), its balance is that of the member's and what child accounts have; only a redemption may leave the"
+        " member's own account alone, when it was empty.",
         """
         SELECT o.operation_id FROM operations o
         LEFT JOIN (
             SELECT e.sequence, sum(e.amount_points) AS amount_points,
-                   max(e.balance_points) FILTER (WHERE a.owner = p.account_id::text) AS balance_points
+                   max(e.balance_points) FILTER (WHERE a.owner = p.account_id::text AND a.kind = 'MEMBER')
+                       AS balance_points
             FROM entries e JOIN operations p USING (sequence)
             JOIN ledger_accounts a ON a.ledger_account_id = e.ledger_account_id AND a.program_id = p.program_id
-            WHERE e.sequence > $1 AND a.kind = 'MEMBER' GROUP BY e.sequence
+            WHERE e.sequence > $1 AND a.kind IN ('MEMBER', 'PENDING', 'DEBT') GROUP BY e.sequence
         ) legs USING (sequence)
-        WHERE o.sequence > $1 AND o.outcome = 'POSTED'
-          AND (legs.amount_points, CASE o.kind WHEN 'REDEEM' THEN coalesce(legs.balance_points, 0) ELSE legs.balance_points END)
+        WHERE o.sequence > $1 AND o.outcome = 'POSTED' AND o.kind IN ('EARN', 'REDEEM')
+          AND NOT coalesce(o.result ? 'target', false)
+          AND (legs.amount_points, coalesce(legs.balance_points, o.balance_points - o.others_points))
               IS DISTINCT FROM
               (CASE o.kind WHEN 'EARN' THEN o.amount_points ELSE -o.amount_points END, o.balance_points - o.others_points)
         """,
@@ -159,7 +167,7 @@ INVARIANTS = (
         "A request of a caller, and an activity in a programme, has one operation of its kind.",
         """
         SELECT max(operation_id::text) FROM operations WHERE sequence > $1
-        GROUP BY caller, request_id, activity_id, CASE WHEN activity_id IS NOT NULL THEN program_id || '/' || kind END
+        GROUP BY caller, request_id, system_key, activity_id, CASE WHEN activity_id IS NOT NULL THEN program_id || '/' || kind END
         HAVING count(*) > 1
         """,
     ),
@@ -178,12 +186,14 @@ INVARIANTS = (
     ),
     Invariant(
         "EVENT_FOR_EACH_OPERATION",
-        "Each posted operation of the last 29 days has its PointsPosted event in the outbox.",
+        "Each posted operation of the last 29 days that moved points of members has its PointsPosted event in the outbox.",
         f"""
         SELECT o.operation_id FROM operations o
         WHERE o.sequence > $1 AND o.outcome = 'POSTED' AND o.post_time > $2
           AND NOT EXISTS (SELECT FROM outbox WHERE row_id >= $3 AND event_id = o.operation_id AND target IS NULL
                           AND type = '{POINTS_POSTED}')
+          AND EXISTS (SELECT FROM entries e JOIN ledger_accounts a USING (ledger_account_id)
+                      WHERE e.sequence = o.sequence AND a.kind IN ('MEMBER', 'PENDING', 'HELD', 'DEBT'))
         """,
     ),
     Invariant(

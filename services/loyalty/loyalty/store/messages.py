@@ -1,19 +1,23 @@
 """What loyalty publishes, made from its rows: in the transaction that changes them, or when an owner says it again."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from fractions import Fraction
 
 from chassis.outbox import Event
 from chassis.unit_of_work import UnitOfWork
 from concord.common.v1.event_pb2 import StateVersion
 from concord.loyalty.v1.account_service_pb2 import OperationKind as KindMessage
-from concord.loyalty.v1.loyalty_events_pb2 import AccountChanged, PointsPosted
-from loyalty.domain.ledger import OperationKind
+from concord.loyalty.v1.loyalty_events_pb2 import AccountChanged, AgreementLowWater, PointsPosted, TierChanged
+from loyalty.domain.ledger.configuration import AgreementTerms
+from loyalty.domain.ledger.types import AccountKind, OperationKind
 from loyalty.store import accounts
 
 ACCOUNT_CHANGED = "concord.loyalty.v1.account.changed"
 POINTS_POSTED = "concord.loyalty.v1.points.posted"
+LOW_WATER = "concord.loyalty.v1.agreement.low_water"
+TIER_CHANGED = "concord.loyalty.v1.tier.changed"
 KINDS = {kind: KindMessage.Value(f"OPERATION_KIND_{kind}") for kind in OperationKind}
 
 
@@ -43,9 +47,10 @@ def points_posted(
     account_id: uuid.UUID,
     customer_id: uuid.UUID | None,
     program_id: str,
+    main_program_id: str | None,
     institution_id: str,
     kind: OperationKind,
-    amount_points: int,
+    changes: Mapping[AccountKind, int],
     balance_points: int,
     epoch: int,
     version: int,
@@ -53,7 +58,8 @@ def points_posted(
     activity_id: uuid.UUID | None,
     leading: bool = True,
 ) -> Event:
-    """The fact that points of an account moved. The id of an operation's leading one is the operation's."""
+    """The fact that points of an account moved: by how much on each of its ledger accounts in the programme. The id of an
+    operation's leading one is the operation's."""
     message = PointsPosted(
         operation_id=str(operation_id),
         account_id=str(account_id),
@@ -61,14 +67,53 @@ def points_posted(
         program_id=program_id,
         institution_id=institution_id,
         kind=KINDS[kind],
-        amount_points=amount_points,
+        amount_points=changes.get(AccountKind.MEMBER, 0),
         balance_points=balance_points,
         state_version=StateVersion(epoch=epoch, version=version),
         effective_time_seconds=int(effective_time.timestamp()),
         activity_id=str(activity_id) if activity_id and kind is not OperationKind.EXPIRE else "",
+        pending_change_points=changes.get(AccountKind.PENDING, 0),
+        held_change_points=changes.get(AccountKind.HELD, 0),
+        debt_change_points=changes.get(AccountKind.DEBT, 0),
     )
-    event_id = operation_id if leading else uuid.uuid5(operation_id, str(account_id))
+    event_id = operation_id
+    if not leading:
+        event_id = uuid.uuid5(operation_id, str(account_id) if program_id == main_program_id else f"{account_id}/{program_id}")
     return Event(POINTS_POSTED, str(account_id), message, event_id=event_id)
+
+
+def low_water(terms: AgreementTerms, exposure: Fraction) -> Event:
+    """The fact that little is left of what was paid in before for an agreement."""
+    message = AgreementLowWater(
+        agreement_id=str(terms.agreement_id),
+        issuer_institution_id=terms.issuer_institution_id,
+        partner_institution_id=terms.partner_institution_id,
+        currency_code=terms.currency_code,
+        left_minor_units=int((terms.limit_minor_units or 0) - exposure),
+    )
+    return Event(LOW_WATER, str(terms.agreement_id), message)
+
+
+def tier_changed(
+    account_id: uuid.UUID,
+    customer_id: uuid.UUID | None,
+    program_id: str,
+    tier_id: str,
+    previous_tier_id: str,
+    *,
+    epoch: int,
+    version: int,
+) -> Event:
+    """In which tier of a programme an account stands now."""
+    message = TierChanged(
+        account_id=str(account_id),
+        customer_id=str(customer_id or ""),
+        program_id=program_id,
+        tier_id=tier_id,
+        previous_tier_id=previous_tier_id,
+        state_version=StateVersion(epoch=epoch, version=version),
+    )
+    return Event(TIER_CHANGED, str(account_id), message)
 
 
 async def publish_accounts(unit: UnitOfWork, account_ids: Sequence[uuid.UUID]) -> None:

@@ -1,68 +1,133 @@
-"""Posts orders: the one way in which anything gets into the ledger."""
+"""Posts commands: the one way in which anything gets into the ledger."""
 
-import itertools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
 from chassis.unit_of_work import UnitOfWork
-from loyalty.domain import ledger
-from loyalty.domain.ledger import AccountKind, ActivityKey, Batch, Entry, Head, Operation, Order, OrderKey, Result
-from loyalty.store import ledger as ledger_store
-from loyalty.store.messages import points_posted
+from loyalty.domain.ledger.books import Books, Limits, LotsNeeded, Owner
+from loyalty.domain.ledger.commands import AnyCommand
+from loyalty.domain.ledger.configuration import Configuration
+from loyalty.domain.ledger.engine import decide
+from loyalty.domain.ledger.types import AccountKind, ActivityKey, Entry, Head, Operation, OrderKey, Result
+from loyalty.store import ledger_loading, ledger_writing
+from loyalty.store.configuration import Configurations
+from loyalty.store.ledger import lock_head
+from loyalty.store.limits import load as load_limits
+from loyalty.store.messages import low_water, points_posted
 
-Customers: TypeAlias = Mapping[uuid.UUID, uuid.UUID | None]
+Objections: TypeAlias = Callable[[Books], Awaitable[Sequence[Exception | None]]]
+LimitsOf: TypeAlias = Callable[[UnitOfWork, Sequence[AnyCommand], Configuration], Awaitable[Limits | None]]
+CONFIGURATIONS_MAX = 8
+_configurations: dict[object, Configurations] = {}
+"""By ledger: what this process last read of its configuration."""
+
+
+async def configuration_of(unit: UnitOfWork, head: Head) -> Configuration:
+    """The configuration of the head that the transaction has locked."""
+    key = head.ledger, unit.epoch
+    if key not in _configurations and len(_configurations) >= CONFIGURATIONS_MAX:
+        _configurations.clear()  # only tests see so many ledgers
+    return await _configurations.setdefault(key, Configurations()).of_version(unit.connection, head.configuration_version)
 
 
 async def post(
-    unit: UnitOfWork, orders: Sequence[Order], customers: Customers, head: Head, known: Mapping[OrderKey, Operation]
-) -> list[Result]:
-    """Posts orders one after another in one batch, and publishes each operation that moved points.
+    unit: UnitOfWork,
+    commands: Sequence[AnyCommand],
+    head: Head | None = None,
+    *,
+    known: Mapping[OrderKey, Operation] | None = None,
+    limits: LimitsOf | None = load_limits,
+    objections: Objections | None = None,
+) -> list[Result | Exception]:
+    """Posts commands one after another in one batch, and publishes each operation that moved points of members.
 
     Args:
         unit: the transaction; the ledger is locked until it ends.
-        orders: what is asked for.
-        customers: whose each member account in the orders is; None of an erased one.
-        head: as `lock_head` gave it, before anything else that this decides upon was read.
-        known: the operations with the keys of the orders, read after that.
+        commands: what is asked for.
+        head: as `lock_head` gave it, where something that these commands were made of was read after that.
+        known: the operations with the commands' keys, where they were read after that, too.
+        limits: loads what callers, members and partners may do.
+        objections: says for each command, on the books that were loaded for it, why it may not be asked for, or None.
 
     Returns:
-        A result for each order, in order: of now, or of the first time its key came.
+        A result for each command, in order: of now, or of the first time its key came; or the objection.
     """
-    keys = {key for order in orders if order.key not in known for key in order.touches}
-    if not keys:
-        return ledger.post(orders, {}, known, head, unit.now).results
-    balances, ids = await ledger_store.lock_accounts(unit.connection, keys)
-    batch = ledger.post(orders, balances, known, head, unit.now)
-    await ledger_store.write(unit.connection, batch, ids)
-    _publish(unit, batch, customers)
-    return batch.results
+    if not commands:
+        return []
+    head = head or await lock_head(unit.connection)
+    configuration = await configuration_of(unit, head)
+    earlier = dict(known) if known is not None else await known_operations(unit, commands)
+    complete: set[Owner] = set()
+    objected: Sequence[Exception | None] | None = None
+    while True:
+        limited = await limits(unit, commands, configuration) if limits is not None else None
+        loaded = await ledger_loading.load(unit.connection, commands, head, configuration, unit.now, earlier, complete, limited)
+        if objections is not None and objected is None:
+            objected = await objections(loaded.books)
+        try:
+            decided = decide(commands if not objected else _admitted(commands, objected), loaded.books)
+            break
+        except LotsNeeded as needed:
+            complete |= needed.owners
+    await ledger_writing.write(unit.connection, loaded.books, loaded.ids)
+    _publish(unit, loaded.books, loaded.customers)
+    if not objected:
+        return list(decided)
+    results = iter(decided)
+    return [next(results) if objection is None else objection for objection in objected]
 
 
-def in_order(operation: Operation, legs: Sequence[Entry]) -> list[Entry]:
-    """An operation's member legs, the leading one first: of the account itself, or else the first by its owner."""
-    members = [leg for leg in legs if leg.key.kind is AccountKind.MEMBER]
-    return sorted(members, key=lambda leg: (leg.key.owner != str(operation.account_id), leg.key.owner))
+def _admitted(commands: Sequence[AnyCommand], objected: Sequence[Exception | None]) -> list[AnyCommand]:
+    return [command for command, objection in zip(commands, objected, strict=True) if objection is None]
 
 
-def _publish(unit: UnitOfWork, batch: Batch, customers: Customers) -> None:
-    for operation, pairs in itertools.groupby(batch.entries, key=lambda pair: pair[0]):
-        for position, entry in enumerate(in_order(operation, [entry for _, entry in pairs])):
-            account_id = uuid.UUID(entry.key.owner)
+async def known_operations(unit: UnitOfWork, commands: Collection[AnyCommand]) -> dict[OrderKey, Operation]:
+    """The operations of the past with the keys of these commands."""
+    return await ledger_loading.known_operations(unit.connection, [command.key for command in commands])
+
+
+def _publish(unit: UnitOfWork, books: Books, customers: Mapping[uuid.UUID, uuid.UUID | None]) -> None:
+    legs: dict[int, list[Entry]] = {}
+    for sequence, entry in books.entries:
+        legs.setdefault(sequence, []).append(entry)
+    for operation in books.posted:
+        for position, (account_id, program_id, moved) in enumerate(grouped(operation, legs.get(operation.sequence, ()))):
+            member = moved.get(AccountKind.MEMBER)
+            balance, version = (member.balance_points, member.version) if member is not None else (0, 0)
+            owner = uuid.UUID(account_id)
             unit.publish(
                 points_posted(
                     operation_id=operation.operation_id,
-                    account_id=account_id,
-                    customer_id=customers[account_id],
-                    program_id=operation.program_id,
+                    account_id=owner,
+                    customer_id=customers[owner],
+                    program_id=program_id,
                     institution_id=operation.institution_id,
                     kind=operation.kind,
-                    amount_points=entry.amount_points,
-                    balance_points=entry.balance_points,
+                    changes={kind: entry.amount_points for kind, entry in moved.items()},
+                    balance_points=balance,
                     epoch=unit.epoch,
-                    version=entry.version,
+                    version=version,
                     effective_time=operation.effective_time,
                     activity_id=operation.key.activity_id if isinstance(operation.key, ActivityKey) else None,
                     leading=position == 0,
+                    main_program_id=operation.program_id,
                 )
             )
+    for terms in books.low_water.values():
+        unit.publish(low_water(terms, books.exposures[terms.agreement_id]))
+
+
+def grouped(operation: Operation, legs: Sequence[Entry]) -> list[tuple[str, str, dict[AccountKind, Entry]]]:
+    """An operation's legs of members by account and programme, the leading group first: of the account itself in the main
+    programme, or else the first by owner and programme."""
+    groups: dict[tuple[str, str], dict[AccountKind, Entry]] = {}
+    for leg in legs:
+        if leg.key.kind in MEMBERS:
+            groups.setdefault((leg.key.owner, leg.key.program_id), {})[leg.key.kind] = leg
+    own = str(operation.account_id)
+    order = sorted(groups, key=lambda group: (group[0] != own, group[1] != operation.program_id, group))
+    return [(*group, groups[group]) for group in order]
+
+
+MEMBERS = frozenset({AccountKind.MEMBER, AccountKind.PENDING, AccountKind.HELD, AccountKind.DEBT})

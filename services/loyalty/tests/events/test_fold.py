@@ -9,7 +9,7 @@ from chassis.ids import new_id
 from chassis.testing import received
 from concord.common.v1.event_pb2 import RecordLink, StateVersion
 from concord.customer.v1.customer_events_pb2 import InstitutionChanged, RecordsMoved
-from concord.loyalty.v1.account_service_pb2 import OPERATION_KIND_EARN, OPERATION_KIND_REVERSE_EARN
+from concord.loyalty.v1.account_service_pb2 import OPERATION_KIND_CLAWBACK, OPERATION_KIND_EARN
 from concord.loyalty.v1.loyalty_events_pb2 import PointsPosted
 
 
@@ -98,10 +98,10 @@ async def test_a_reversal_takes_back_once(alliance):
     await alliance.running.deliver(alliance.reversal(customer, activity_id), alliance.reversal(customer, activity_id))
     await alliance.running.deliver(alliance.reversal(customer, activity_id))
     assert await alliance.balance(account) == 30
-    assert (await operations(alliance))[1:] == [("EARN", "POSTED", 50, 80, 0), ("REVERSE_EARN", "POSTED", 50, 30, 0)]
+    assert (await operations(alliance))[1:] == [("EARN", "POSTED", 50, 80, 0), ("CLAWBACK", "POSTED", 50, 30, 0)]
     events = await alliance.running.events("concord.loyalty.v1.points.posted")
     message = events[-1].message(PointsPosted)
-    assert (message.kind, message.amount_points, message.activity_id) == (OPERATION_KIND_REVERSE_EARN, -50, str(activity_id))
+    assert (message.kind, message.amount_points, message.activity_id) == (OPERATION_KIND_CLAWBACK, -50, str(activity_id))
     assert await alliance.broken() == set()
 
 
@@ -122,15 +122,14 @@ async def test_earned_and_reversed_in_one_batch(alliance):
     await alliance.running.deliver(
         alliance.spending(customer, -5000, activity_id=activity_id), alliance.reversal(customer, activity_id)
     )
-    assert await operations(alliance) == [("EARN", "POSTED", 50, 50, 0), ("REVERSE_EARN", "POSTED", 50, 0, 0)]
+    assert await operations(alliance) == [("EARN", "POSTED", 50, 50, 0), ("CLAWBACK", "POSTED", 50, 0, 0)]
     assert await alliance.broken() == set()
 
 
 @pytest.mark.parametrize(
-    ("spent", "expected"),
-    [(30, ("REVERSE_EARN", "POSTED", 20, 0, 30)), (50, ("REVERSE_EARN", "INSUFFICIENT_POINTS", 50, 0, 50))],
+    ("spent", "expected"), [(30, ("CLAWBACK", "POSTED", 50, 0, 30)), (50, ("CLAWBACK", "POSTED", 50, 0, 50))]
 )
-async def test_a_reversal_never_takes_more_than_is_there(alliance, spent, expected):
+async def test_what_a_reversal_finds_spent_is_a_debt_that_the_next_earnings_pay(alliance, spent, expected):
     customer, account = await alliance.member()
     activity_id = new_id()
     await alliance.running.deliver(alliance.spending(customer, -5000, activity_id=activity_id))
@@ -138,6 +137,8 @@ async def test_a_reversal_never_takes_more_than_is_there(alliance, spent, expect
     await alliance.running.deliver(alliance.reversal(customer, activity_id))
     assert (await operations(alliance))[-1] == expected
     assert await alliance.balance(account) == 0
+    await alliance.running.deliver(alliance.spending(customer, -6000))
+    assert await alliance.balance(account) == 60 - spent
     assert await alliance.broken() == set()
 
 

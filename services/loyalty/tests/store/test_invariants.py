@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from loyalty.domain.ledger import OperationKind
+from loyalty.domain.ledger.types import OperationKind
 from loyalty.store import invariants
 from loyalty.store.invariants import INVARIANTS
 from loyalty.store.watch import Watch

@@ -7,7 +7,7 @@ import pytest
 
 from loyalty.domain.ledger.books import LotsNeeded, Shelf
 from loyalty.domain.ledger.engine import decide
-from loyalty.domain.ledger.types import AccountKey, AccountKind, AccountStatus, KeyReused, LotState, Unknown
+from loyalty.domain.ledger.types import AccountKey, AccountKind, AccountStatus, KeyReused, LotState, Operation, Unknown
 
 ANA, BOB, CHILD = (uuid.UUID(int=n) for n in (1, 2, 3))
 BANK_SHOP, BANK_AIR, AIR_BANK, BANK_CAFE = (uuid.UUID(int=n) for n in (11, 12, 13, 14))
@@ -40,6 +40,7 @@ def test_the_same_key_is_one_effect_also_within_a_batch(world):
     other = world.command("Earn", key="k", program_id="bank", amount_points=11, content_hash=b"other")
     results = decide([first, again, other], world.books)
     assert results[0] is results[1]
+    assert isinstance(results[0], Operation)
     assert results[2] == KeyReused(results[0])
     assert world.balance(ANA) == 10
 
@@ -427,7 +428,7 @@ def test_a_limit_refuses_and_counts_what_was_posted(world):
         counted = 0
 
         def exceeded(self, command, lines, books):
-            return self.counted + sum(line.points for line in lines) > 20
+            return {"limit": "twice"} if self.counted + sum(line.points for line in lines) > 20 else None
 
         def count(self, command, lines, books):
             self.counted += sum(line.points for line in lines)

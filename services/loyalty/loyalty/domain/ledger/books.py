@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from fractions import Fraction
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from loyalty.domain.ledger.commands import Command
 from loyalty.domain.ledger.configuration import AgreementTerms, Configuration, Funding, ProgramTerms
@@ -17,6 +17,7 @@ from loyalty.domain.ledger.types import (
     AccountKind,
     Balance,
     ClearingItem,
+    Decided,
     Entry,
     Head,
     Hold,
@@ -26,6 +27,7 @@ from loyalty.domain.ledger.types import (
     LotUse,
     Operation,
     OrderKey,
+    Outcome,
     Quote,
     SpendLine,
     SpentLine,
@@ -54,11 +56,14 @@ class Taken(NamedTuple):
 class Limits(Protocol):
     """What callers, members and partners may do how often and how much; decided in the batch, so that nobody passes by."""
 
-    def exceeded(self, command: Command, lines: Sequence[SpendLine], books: "Books") -> bool:
-        """Whether this earning or spending would be too much."""
+    def exceeded(self, command: Command, lines: Sequence[SpendLine], books: "Books") -> dict[str, Any] | None:
+        """The limit that this earning or spending would pass, and when it is free again; None where it would pass none."""
 
     def count(self, command: Command, lines: Sequence[SpendLine], books: "Books") -> None:
         """It was posted."""
+
+    def rows(self) -> list[tuple[uuid.UUID, str, datetime, int, int]]:
+        """What is counted now: limit, subject, window, operations, points."""
 
 
 class Shelf:
@@ -101,7 +106,7 @@ class Books:
         accounts: Mapping[uuid.UUID, Account] | None = None,
         balances: Mapping[AccountKey, Balance] | None = None,
         lots: Iterable[Lot] = (),
-        incomplete: Iterable[Owner] = (),
+        incomplete: Mapping[Owner, tuple[datetime, int]] | None = None,
         operations: Iterable[Operation] = (),
         taken_back: Mapping[uuid.UUID, int] | None = None,
         reversed_ids: Iterable[uuid.UUID] = (),
@@ -131,13 +136,14 @@ class Books:
         self.known = dict(known or {})
         self._shelves: dict[Owner, Shelf] = {}
         self._keys: dict[tuple[uuid.UUID, str, str], AccountKey] = {}
-        self._fill(uses, spent, incomplete)
+        self._fill(uses, spent, incomplete or {})
         # What is new.
         self.posted: list[Operation] = []
         self.entries: list[tuple[int, Entry]] = []
         self.moved: set[AccountKey] = set()
         self.new_lots: list[Lot] = []
         self.changed_lots: dict[int, Lot] = {}
+        self.activated_lots: set[int] = set()
         self.new_uses: list[LotUse] = []
         self.changed_uses: dict[tuple[int, int], LotUse] = {}
         self.returns: list[LotReturn] = []
@@ -151,14 +157,16 @@ class Books:
         self.low_water: dict[uuid.UUID, AgreementTerms] = {}
         self.begin()
 
-    def _fill(self, uses: Iterable[LotUse], spent: Iterable[SpentLine], incomplete: Iterable[Owner]) -> None:
-        shelves: dict[Owner, list[Lot]] = {}
+    def _fill(self, uses: Iterable[LotUse], spent: Iterable[SpentLine], incomplete: Mapping[Owner, tuple[datetime, int]]) -> None:
+        """Of owners who have more lots than were loaded, only those up to the last one in order are on the shelf."""
+        shelves: dict[Owner, list[Lot]] = {owner: [] for owner in incomplete}
         for lot in self.lots.values():
             if lot.state is LotState.ACTIVE and lot.remaining_points > lot.reserved_points:
-                shelves.setdefault((lot.account_id, lot.program_id), []).append(lot)
-        partial = set(incomplete)
-        for owner in shelves.keys() | partial:
-            self._shelves[owner] = Shelf(shelves.get(owner, ()), owner not in partial)
+                owner = lot.account_id, lot.program_id
+                if owner not in incomplete or lot.order <= incomplete[owner]:
+                    shelves.setdefault(owner, []).append(lot)
+        for owner, lots in shelves.items():
+            self._shelves[owner] = Shelf(lots, owner not in incomplete)
         for use in uses:
             self.uses.setdefault(use.sequence, []).append(use)
         for line in spent:
@@ -317,6 +325,7 @@ class Books:
     def activate(self, lot: Lot) -> None:
         """A promise becomes true."""
         lot.state, lot.active_time = LotState.ACTIVE, self.now
+        self.activated_lots.add(lot.lot_id)
         self.changed(lot)
         if lot.remaining_points:
             self.shelf((lot.account_id, lot.program_id)).put(lot)
@@ -352,6 +361,13 @@ class Books:
             return True
         exposure = self.exposures.get(terms.agreement_id, 0)
         return exposure + Fraction(points * terms.price_numerator, terms.price_denominator) <= terms.limit_minor_units
+
+    def limited(self, command: Command, lines: Sequence[SpendLine], decided: Decided) -> bool:
+        """Whether a limit refuses it; then what was decided says which, and when it is free again."""
+        passed = self.limits.exceeded(command, lines, self) if self.limits is not None else None
+        if passed is not None:
+            decided.outcome, decided.result = Outcome.LIMIT_EXCEEDED, passed
+        return passed is not None
 
     def expose(self, terms: AgreementTerms, points: int) -> None:
         """Raises the exposure of an agreement by points, or (below zero) lowers it."""

@@ -11,7 +11,7 @@ from loyalty.domain.ledger.types import Entry, Operation
 
 def canonical(content: object) -> bytes:
     """One text for each content, the same wherever it is made again."""
-    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(content, str, orjson.OPT_SORT_KEYS)  # str: for ids as the database's driver gives them
 
 
 def chain_hash(previous: bytes, operation: Operation, entries: Iterable[Entry]) -> bytes:

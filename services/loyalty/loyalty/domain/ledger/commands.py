@@ -21,8 +21,12 @@ class Command:
     """Where it happens."""
     effective_time: datetime
     content_hash: bytes = b""
+    former_hash: bytes = b""
+    """What `content_hash` was for the same content before there were lots."""
     reference: str = ""
     """A caller's free text, kept beside the operation and not in the chain, so that it can be erased."""
+    rule: str = ""
+    """`{rule}/versions/{version}` that earned, where one did."""
 
     parts: ClassVar[tuple[str, ...]] = ()
 
@@ -42,7 +46,6 @@ class Earn(Command):
     parts = ("program_id", "amount_points", "pending", "active_time", "expire_time")
     program_id: str
     amount_points: int
-    rule: str = ""
     pending: bool | None = None
     """None: as the programme says."""
     active_time: datetime | None = None

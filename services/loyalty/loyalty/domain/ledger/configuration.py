@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from loyalty.domain import expiry
 from loyalty.domain.expiry import ExpiryPolicy
+from loyalty.domain.limits import Limit
 
 UTC_ZONE = ZoneInfo("UTC")
 
@@ -89,9 +90,17 @@ class RateTerms:
 class Configuration(Protocol):
     """One version of the configuration."""
 
-    version: int
-    agreement_required: bool
-    """Whether points of another institution's programme can be redeemed without an agreement, to be priced later."""
+    @property
+    def version(self) -> int:
+        """Of the configuration, as the ledger's head states it."""
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """Of how often and how much."""
+
+    @property
+    def agreement_required(self) -> bool:
+        """Whether points of another institution's programme can be redeemed only by an agreement; else they are priced later."""
 
     def program(self, program_id: str) -> ProgramTerms | None:
         """A programme."""
@@ -116,6 +125,7 @@ class PlainConfiguration:
     rates: Mapping[tuple[str, str], tuple[RateTerms, ...]] = field(default_factory=dict)
     """By pair, in the order of `valid_from`; a numerator of 0 closes the pair."""
     agreement_required: bool = False
+    limits: tuple[Limit, ...] = ()
     _pairs: dict[tuple[str, str, Basis], list[AgreementTerms]] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

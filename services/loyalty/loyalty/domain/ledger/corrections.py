@@ -137,7 +137,7 @@ def _all_lots(books: Books, account_id: uuid.UUID, program_id: str) -> list[Lot]
     owner = account_id, program_id
     if not books.shelf(owner).complete:
         raise LotsNeeded([owner])
-    return [lot for lot in books.lots.values() if (lot.account_id, lot.program_id) == owner]
+    return sorted((lot for lot in books.lots.values() if (lot.account_id, lot.program_id) == owner), key=lambda lot: lot.order)
 
 
 REVERSIBLE = {OperationKind.ADJUST, OperationKind.TRANSFER, OperationKind.EXCHANGE, OperationKind.EARN}
@@ -150,7 +150,7 @@ def reverse(command: Reverse, books: Books) -> Decided | Unknown:
         return Unknown("OPERATION_NOT_FOUND")
     decided = _about(books, operation, operation.amount_points)
     first = operation.sequence * LOTS_PER_OPERATION_MAX
-    issued = [lot for lot_id, lot in books.lots.items() if first <= lot_id < first + LOTS_PER_OPERATION_MAX]
+    issued = [books.lots[lot_id] for lot_id in sorted(books.lots) if first <= lot_id < first + LOTS_PER_OPERATION_MAX]
     uses = books.uses.get(operation.sequence, [])
     undoable = (
         operation.kind in REVERSIBLE

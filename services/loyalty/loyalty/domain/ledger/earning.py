@@ -45,8 +45,7 @@ def earn(command: Earn, books: Books) -> Decided | Unknown:
             refused.outcome = Outcome.NO_AGREEMENT if terms is None else Outcome.CAP_EXCEEDED
             return refused
     lines = (SpendLine(program_id, points, points),)
-    if books.limits is not None and books.limits.exceeded(command, lines, books):
-        refused.outcome = Outcome.LIMIT_EXCEEDED
+    if books.limited(command, lines, refused):
         return refused
     pending, active_time = _promise(command, program, books.now)
     lot = issue(books, program, account.account_id, place, points, pending, active_time, command.expire_time)
@@ -136,7 +135,11 @@ def confirm(command: Confirm, books: Books) -> Decided | Unknown:
             return Unknown("OPERATION_NOT_FOUND")
         program_id, account_id, lots = earning.program_id, earning.account_id, [own_lot(books, earning)]
         asked, institution_id = earning.amount_points, earning.institution_id
-    promised = [lot for lot in lots if lot is not None and lot.state is LotState.PENDING and lot.remaining_points > 0]
+    promised = [
+        lot
+        for lot in lots
+        if lot is not None and lot.program_id == program_id and lot.state is LotState.PENDING and lot.remaining_points > 0
+    ]
     decided = Decided(
         Outcome.LOT_NOT_PENDING, program_id, asked, target_id=command.earning_id, account_id=account_id,
         institution_id=institution_id,

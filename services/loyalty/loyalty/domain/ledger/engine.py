@@ -45,7 +45,8 @@ def decide(commands: Iterable[AnyCommand], books: Books) -> list[Result]:
         if earlier is None:
             results.append(_decide(command, books))
         else:
-            results.append(earlier if earlier.content_hash == command.content_hash else KeyReused(earlier))
+            same = command.content_hash if earlier.command is not None else command.former_hash or command.content_hash
+            results.append(earlier if earlier.content_hash == same else KeyReused(earlier))
     return results
 
 
@@ -69,7 +70,7 @@ def _decide(command: AnyCommand, books: Books) -> Operation | Unknown:
         command.effective_time,
         command.content_hash,
         command.reference,
-        getattr(command, "rule", ""),
+        command.rule,
         books.sequence,
         decided.outcome,
         decided.balance_points,
@@ -85,6 +86,6 @@ def _decide(command: AnyCommand, books: Books) -> Operation | Unknown:
     books.entries.extend((books.sequence, entry) for entry in entries)
     books.posted.append(operation)
     books.known[command.key] = books.operations[operation.operation_id] = operation
-    books.head = Head(books.sequence, operation.hash, books.head.configuration_version)
+    books.head = Head(books.sequence, operation.hash, books.head.configuration_version, books.head.ledger)
     books.sequence += 1
     return operation

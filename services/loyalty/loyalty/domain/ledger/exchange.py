@@ -26,7 +26,8 @@ HOUSE = frozenset({AccountKind.ISSUER, AccountKind.PARTNER, AccountKind.LIQUIDIT
 def _giver(command: Transfer | Exchange, books: Books, program: ProgramTerms, account: Account) -> Decided:
     """What a giver's account says before anything is moved: POSTED where nothing is in the way."""
     balance, others = books.points_of(account, program.program_id)
-    decided = Decided(Outcome.POSTED, program.program_id, command.amount_points, balance, others)
+    place = program.institution_id
+    decided = Decided(Outcome.POSTED, program.program_id, command.amount_points, balance, others, institution_id=place)
     if account.status is not AccountStatus.OPEN:
         decided.outcome = Outcome.ACCOUNT_FROZEN if account.status is AccountStatus.FROZEN else Outcome.ACCOUNT_CLOSED
     elif balance < command.amount_points:
@@ -55,8 +56,8 @@ def transfer(command: Transfer, books: Books) -> Decided | Unknown:
         decided.outcome = Outcome.POINTS_EXPIRED
     elif len(taken) > LOTS_PER_OPERATION_MAX:
         decided.outcome = Outcome.TOO_MANY_LOTS
-    elif books.limits is not None and books.limits.exceeded(command, lines, books):
-        decided.outcome = Outcome.LIMIT_EXCEEDED
+    else:
+        books.limited(command, lines, decided)
     if decided.outcome is not Outcome.POSTED:
         return decided
     lots = []
@@ -100,8 +101,8 @@ def exchange(command: Exchange, books: Books) -> Decided | Unknown:
         return decided
     rate, received, residue, terms = conversion
     lines = (SpendLine(program.program_id, command.amount_points, received, rate.numerator, rate.denominator),)
-    if decided.outcome is Outcome.POSTED and books.limits is not None and books.limits.exceeded(command, lines, books):
-        decided.outcome = Outcome.LIMIT_EXCEEDED
+    if decided.outcome is Outcome.POSTED:
+        books.limited(command, lines, decided)
     if decided.outcome is not Outcome.POSTED:
         return decided
     taken = books.pick((account.account_id, *account.family), program.program_id, command.amount_points)

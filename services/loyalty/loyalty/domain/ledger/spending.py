@@ -72,8 +72,7 @@ def plan(command: Spend, books: Books) -> Plan | Decided | Unknown:
     if not _within_caps(books, lines, terms):
         refused.outcome = Outcome.CAP_EXCEEDED
         return refused
-    if books.limits is not None and books.limits.exceeded(command, lines, books):
-        refused.outcome = Outcome.LIMIT_EXCEEDED
+    if books.limited(command, lines, refused):
         return refused
     return Plan(account, place, target, lines, taken, terms, quote)
 

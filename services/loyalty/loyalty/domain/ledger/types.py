@@ -121,11 +121,13 @@ class Entry(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The end of the chain: the last operation's sequence and hash; and which version of the configuration is in force."""
+    """The end of the chain: the last operation's sequence and hash; which version of the configuration is in force; and which
+    ledger it is."""
 
     sequence: int
     hash: bytes
     configuration_version: int = 1
+    ledger: str = ""
 
 
 class RequestKey(NamedTuple):
@@ -435,6 +437,8 @@ class Account(NamedTuple):
     customer_id: uuid.UUID | None = None
     family: tuple[uuid.UUID, ...] = ()
     """Accounts whose points it spends after its own among those that end at the same time."""
+    parent_account_id: uuid.UUID | None = None
+    """The account under which it stands: it is read only."""
 
 
 Exposures: TypeAlias = dict[uuid.UUID, Fraction]

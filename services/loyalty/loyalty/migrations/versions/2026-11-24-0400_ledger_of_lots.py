@@ -292,6 +292,16 @@ def _widen() -> None:
     op.add_column(
         "ledger_heads",
         sa.Column(
+            "ledger_id",
+            sa.Uuid(),
+            server_default=sa.text("gen_random_uuid()"),
+            nullable=False,
+            comment="which ledger this is: what a process remembers of one must not be taken for another's",
+        ),
+    )
+    op.add_column(
+        "ledger_heads",
+        sa.Column(
             "configuration_version",
             sa.BigInteger(),
             server_default=sa.text("1"),

@@ -33,6 +33,10 @@ ledger_heads = Table(
         "configuration_version", BigInteger, nullable=False, server_default=text("1"),
         comment="rises with every change of programmes, agreements, rates and limits, in its transaction",
     ),
+    Column(
+        "ledger_id", Uuid, nullable=False, server_default=text("gen_random_uuid()"),
+        comment="which ledger this is: what a process remembers of one must not be taken for another's",
+    ),
     comment="ends of the chains: a batch locks its shard's row first, so sequence order is commit order",
     postgresql_with={"fillfactor": 20},
 )  # fmt: skip
