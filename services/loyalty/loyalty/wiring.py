@@ -8,20 +8,29 @@ from chassis.database import Database
 from chassis.server import Application
 from chassis.unit_of_work import Commands
 from concord.loyalty.v1.account_service_pb2_grpc import add_AccountServiceServicer_to_server
+from concord.loyalty.v1.earn_rule_service_pb2_grpc import add_EarnRuleServiceServicer_to_server
 from concord.loyalty.v1.exchange_service_pb2_grpc import add_ExchangeServiceServicer_to_server
 from concord.loyalty.v1.ledger_service_pb2_grpc import (
     add_ControlServiceServicer_to_server,
     add_LedgerServiceServicer_to_server,
 )
+from concord.loyalty.v1.limit_service_pb2_grpc import add_LimitServiceServicer_to_server
 from concord.loyalty.v1.program_service_pb2_grpc import add_ProgramServiceServicer_to_server
+from concord.loyalty.v1.reward_service_pb2_grpc import add_RewardServiceServicer_to_server
+from concord.loyalty.v1.tier_service_pb2_grpc import add_TierServiceServicer_to_server
+from loyalty.caretaking import Caretaker
 from loyalty.config import Settings
-from loyalty.events import fold
+from loyalty.events import fold, levels
 from loyalty.events.republish import REPUBLISHERS
 from loyalty.rpc.account_service import AccountServicer
 from loyalty.rpc.control_service import ControlServicer
+from loyalty.rpc.earn_rule_service import EarnRuleServicer
 from loyalty.rpc.exchange_service import ExchangeServicer
 from loyalty.rpc.ledger_service import LedgerServicer
+from loyalty.rpc.limit_service import LimitServicer
 from loyalty.rpc.program_service import ProgramServicer
+from loyalty.rpc.reward_service import RewardServicer
+from loyalty.rpc.tier_service import TierServicer
 from loyalty.store import quotes
 from loyalty.store.configuration import Configurations
 from loyalty.store.tables import metadata
@@ -43,9 +52,20 @@ async def build(settings: Settings) -> Application:
             (add_ExchangeServiceServicer_to_server, ExchangeServicer(database, commands, Configurations())),
             (add_ProgramServiceServicer_to_server, ProgramServicer(database, commands)),
             (add_ControlServiceServicer_to_server, ControlServicer(database)),
+            (add_EarnRuleServiceServicer_to_server, EarnRuleServicer(database, commands)),
+            (add_TierServiceServicer_to_server, TierServicer(database, commands)),
+            (add_LimitServiceServicer_to_server, LimitServicer(database, commands)),
+            (add_RewardServiceServicer_to_server, RewardServicer(database, commands)),
         ],
-        consumers=[Subscription(stream="customer", durable="loyalty", handler=fold.fold_customer_events, types=fold.TYPES)],
-        background=[Watch(database, settings.invariants_every_seconds).run, partial(quotes.keep_clean, database)],
+        consumers=[
+            Subscription(stream="customer", durable="loyalty", handler=fold.fold_customer_events, types=fold.TYPES),
+            Subscription(stream="rating", durable="loyalty", handler=levels.fold_ratings, types=levels.TYPES),
+        ],
+        background=[
+            Watch(database, settings.invariants_every_seconds).run,
+            partial(quotes.keep_clean, database),
+            Caretaker(commands).run,
+        ],
     )
 
 
@@ -55,5 +75,5 @@ SERVICE = ServiceDefinition(
     build=build,
     metadata=metadata,
     republishers=REPUBLISHERS,
-    projections=["record_links", "institutions"],
+    projections=["record_links", "institutions", "customer_levels"],
 )

@@ -110,7 +110,8 @@ AnyRule: TypeAlias = RuleVersion | ExpressionRule
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """An activity as rules see it. `detail` is the event of a step, the life event, or the topic."""
+    """An activity as rules see it: `transaction` is its money, of a balance the closing one; `detail` is `{journey}:{event}` of a
+    step, the life event, or the topic of a complaint."""
 
     kind: str
     institution_id: str
@@ -312,6 +313,8 @@ def _tried(rule: AnyRule, issuer_id: str, doing: Doing, facts: Mapping[str, Valu
     if isinstance(rule, RuleVersion):
         if doing.institution_id != issuer_id:
             return Line(rule, Why.OTHER_INSTITUTION)
+        if doing.kind != TRANSACTION:
+            return Line(rule, Why.OTHER_KIND)
         points = points_earned(rule, doing.transaction) if doing.transaction is not None else 0
         return Line(rule, Why.GAVE if points else Why.CONDITION_NOT_MET, points, points)
     definition = rule.definition

@@ -9,7 +9,7 @@ from chassis.unit_of_work import UnitOfWork
 from concord.customer.v1.customer_events_pb2 import CustomerErased
 from loyalty.domain.ledger.commands import ExpireLots
 from loyalty.domain.ledger.types import ActivityKey, OperationKind
-from loyalty.store import erasure
+from loyalty.store import earn_rules, erasure
 from loyalty.store import ledger as ledger_store
 from loyalty.store.messages import publish_accounts
 from loyalty.store.posting import post
@@ -31,6 +31,7 @@ async def erase(unit: UnitOfWork, message: CustomerErased) -> None:
     head = await ledger_store.lock_head(connection)
     gone = await customer_states.erase(connection, uuid.UUID(message.customer_id))
     account_ids = await erasure.accounts_of(connection, gone)
+    await earn_rules.forget(connection, account_ids, gone)
     if not account_ids:
         return
     erase_time = datetime.fromtimestamp(message.erase_time_seconds, UTC)

@@ -16,6 +16,7 @@ from loyalty.domain.ledger.configuration import (
     ProgramTerms,
     RateTerms,
 )
+from loyalty.domain.limits import Limit, Scope, Window
 
 
 async def raise_version(connection: Connection) -> None:
@@ -48,6 +49,7 @@ async def load(connection: Connection) -> PlainConfiguration:
         programs={row["program_id"]: _program(row, policies.get(row["program_id"], [])) for row in content["programs"]},
         agreements={(terms.agreement_id, terms.version): terms for terms in agreements},
         rates={pair: tuple(terms) for pair, terms in rates.items()},
+        limits=tuple(map(_limit, content["limits"])),
     )
 
 
@@ -112,6 +114,21 @@ def _agreement(row: dict[str, Any]) -> AgreementTerms:
     )
 
 
+def _limit(row: dict[str, Any]) -> Limit:
+    return Limit(
+        limit_id=uuid.UUID(row["limit_id"]),
+        scope=Scope(row["scope"]),
+        window=Window(row["window_kind"]),
+        zone=ZoneInfo(row["time_zone"]),
+        kinds=frozenset(row["kinds"]),
+        institution_id=row["institution_id"] or "",
+        program_id=row["program_id"] or "",
+        count_max=row["count_max"],
+        points_max=row["points_max"],
+        first_days=row["first_days"],
+    )
+
+
 def _rows(query: str) -> str:
     return f"(SELECT coalesce(jsonb_agg(to_jsonb(r)), '[]') FROM ({query}) r)"
 
@@ -137,8 +154,9 @@ _PROGRAMS = (
 _POLICIES = (
     "SELECT program_id, version, effective_time, kind, months, days, fixed_date FROM expiry_policies ORDER BY program_id, version"
 )
+_LIMITS = "SELECT * FROM limits WHERE state IN ('ACTIVE', 'ENDING') ORDER BY limit_id"
 _LOAD = (
     "SELECT jsonb_build_object('version', (SELECT max(configuration_version) FROM ledger_heads),"
     f" 'programs', {_rows(_PROGRAMS)}, 'expiry_policies', {_rows(_POLICIES)},"
-    f" 'agreements', {_rows(_AGREEMENTS)}, 'rates', {_rows(_RATES)})::text"
+    f" 'agreements', {_rows(_AGREEMENTS)}, 'rates', {_rows(_RATES)}, 'limits', {_rows(_LIMITS)})::text"
 )

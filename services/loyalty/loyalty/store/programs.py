@@ -138,23 +138,10 @@ async def list_rule_versions(
 ) -> list[asyncpg.Record]:
     """Versions by rule and number, after one; of one rule or of all."""
     return await connection.fetch(
-        "SELECT * FROM earn_rule_versions WHERE program_id = $1 AND ($2::text IS NULL OR rule_id = $2)"
+        "SELECT * FROM earn_rule_versions WHERE program_id = $1 AND ($2::text IS NULL OR rule_id = $2) AND definition IS NULL"
         " AND (rule_id, version) > ($3, $4) ORDER BY rule_id, version LIMIT $5",
         program_id, rule_id, *after, limit,
     )  # fmt: skip
-
-
-async def rules_of_institutions(connection: Connection, institution_ids: Iterable[str]) -> dict[str, list[RuleVersion]]:
-    """All rule versions of the programmes that these institutions issue, by institution."""
-    rows = await connection.fetch(
-        "SELECT p.institution_id, v.* FROM programs p JOIN earn_rule_versions v USING (program_id)"
-        " WHERE p.institution_id = ANY($1::text[])",
-        sorted(set(institution_ids)),
-    )
-    rules: dict[str, list[RuleVersion]] = {}
-    for row in rows:
-        rules.setdefault(row["institution_id"], []).append(to_rule(row))
-    return rules
 
 
 async def issuers(connection: Connection, program_ids: Iterable[str]) -> dict[str, str]:

@@ -149,7 +149,7 @@ async def test_two_consumers_at_once_earn_once(alliance, start):
     shuffled = sorted(events, key=lambda event: event.event_id.hex[::-1])
 
     def consume(running, batch):
-        (subscription,) = running.application.consumers
+        subscription = running.application.consumers[0]
         return Consumer("loyalty", subscription, running.application.commands).apply(batch)
 
     redemptions = [alliance.ledger().RedeemPoints(alliance.redemption(account, 1)) for _, account in members for _ in range(5)]
