@@ -207,7 +207,7 @@ async def record(connection: Connection, decisions: Sequence[Decision]) -> None:
             for decision in decisions
         ],
     )
-    await _count(connection, [each for decision in decisions for each in decision.counted])
+    await _count(connection, [each for decision in decisions for each in decision.counted], _GIVE)
 
 
 async def reverse(connection: Connection, activity_ids: Collection[uuid.UUID]) -> list[asyncpg.Record]:
@@ -219,11 +219,11 @@ async def reverse(connection: Connection, activity_ids: Collection[uuid.UUID]) -
         list(activity_ids),
     )
     counted = [
-        (Cap(row["program_id"], rule_id, subject, period, date.fromisoformat(start)), -points)
+        (Cap(row["program_id"], rule_id, subject, period, date.fromisoformat(start)), points)
         for row in rows
         for rule_id, subject, period, start, points in json.loads(row["counted"])
     ]
-    await _count(connection, counted)
+    await _count(connection, counted, _GIVE_BACK)
     return rows
 
 
@@ -240,18 +240,13 @@ async def forget(connection: Connection, account_ids: Collection[uuid.UUID], cus
     await connection.execute("DELETE FROM customer_levels WHERE customer_id = ANY($1::uuid[])", list(customer_ids))
 
 
-async def _count(connection: Connection, counted: Iterable[tuple[Cap, int]]) -> None:
+async def _count(connection: Connection, counted: Iterable[tuple[Cap, int]], statement: str) -> None:
     sums: dict[Cap, int] = {}
     for cap, points in counted:
         sums[cap] = sums.get(cap, 0) + points
-    ordered = sorted((cap, points) for cap, points in sums.items() if points)
+    ordered = sorted((*cap, points) for cap, points in sums.items())
     if ordered:
-        await connection.execute(
-            "INSERT INTO earn_counters AS t (program_id, rule_id, subject, period, start_date, points)"
-            " SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::date[], $6::bigint[])"
-            " ON CONFLICT (program_id, rule_id, subject, period, start_date) DO UPDATE SET points = t.points + excluded.points",
-            *map(list, zip(*((*cap, points) for cap, points in ordered), strict=True)),
-        )
+        await connection.execute(statement, *map(list, zip(*ordered, strict=True)))
 
 
 def _cap_json(cap: Cap, points: int) -> list[object]:
@@ -289,6 +284,20 @@ def doing_of(facts: Mapping[str, Any]) -> Doing:
     )
 
 
+_COUNTED = (
+    "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::date[], $6::bigint[])"
+    " AS told (program_id, rule_id, subject, period, start_date, points)"
+)
+_GIVE = (
+    "INSERT INTO earn_counters AS t (program_id, rule_id, subject, period, start_date, points)"
+    f" SELECT * FROM {_COUNTED} ON CONFLICT (program_id, rule_id, subject, period, start_date)"
+    " DO UPDATE SET points = t.points + excluded.points"
+)
+_GIVE_BACK = (
+    f"UPDATE earn_counters t SET points = t.points - told.points FROM {_COUNTED}"
+    " WHERE (t.program_id, t.rule_id, t.subject, t.period, t.start_date)"
+    " = (told.program_id, told.rule_id, told.subject, told.period, told.start_date)"
+)
 _PARTNERS = (
     "ARRAY(SELECT a.partner_institution_id FROM agreements a WHERE a.issuer_institution_id = p.institution_id"
     " AND a.basis = 'AT_ISSUANCE' AND a.state = 'ACTIVE') AS partners"
