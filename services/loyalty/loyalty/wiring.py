@@ -35,6 +35,7 @@ from loyalty.store import quotes
 from loyalty.store.configuration import Configurations
 from loyalty.store.tables import metadata
 from loyalty.store.watch import Watch
+from loyalty.sweeping import Sweeper
 
 
 async def build(settings: Settings) -> Application:
@@ -63,6 +64,7 @@ async def build(settings: Settings) -> Application:
         ],
         background=[
             Watch(database, settings.invariants_every_seconds).run,
+            Sweeper(commands, settings.sweep_every_seconds).run,
             partial(quotes.keep_clean, database),
             Caretaker(commands).run,
         ],

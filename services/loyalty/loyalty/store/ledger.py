@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 
 import asyncpg
 
@@ -57,6 +58,33 @@ async def posted_after(connection: Connection, sequence: int, limit: int) -> lis
     """What posted operations moved on members' accounts, in the order of the ledger: a row for each account and programme, the
     leading one first; of `limit` operations. One that moved nothing of members has a row without an account."""
     return await connection.fetch(_POSTED_AFTER, sequence, limit)
+
+
+async def holds_due(connection: Connection, now: datetime, limit: int) -> list[asyncpg.Record]:
+    """Open holds whose time is over, the oldest first."""
+    return await connection.fetch(
+        "SELECT hold_id, account_id, institution_id, expire_time FROM holds WHERE state = 'OPEN' AND expire_time <= $1"
+        " ORDER BY expire_time, hold_id LIMIT $2",
+        now, limit,
+    )  # fmt: skip
+
+
+async def lots_to_activate(connection: Connection, now: datetime, limit: int) -> list[asyncpg.Record]:
+    """Lots of promised points that become the members', the oldest promise first."""
+    return await connection.fetch(
+        "SELECT lot_id, program_id FROM lots WHERE open AND state = 'PENDING' AND active_time <= $1"
+        " ORDER BY active_time, lot_id LIMIT $2",
+        now, limit,
+    )  # fmt: skip
+
+
+async def lots_to_expire(connection: Connection, now: datetime, limit: int) -> list[asyncpg.Record]:
+    """Lots whose time is over and that have points which no hold reserves, the oldest first."""
+    return await connection.fetch(
+        "SELECT lot_id, program_id FROM lots WHERE open AND expire_time <= $1 AND remaining_points > reserved_points"
+        " ORDER BY expire_time, lot_id LIMIT $2",
+        now, limit,
+    )  # fmt: skip
 
 
 _OPERATION = rows.columns(rows.OPERATION)
