@@ -29,6 +29,19 @@ Json = dict[str, Any]
 KINDS = ("channel", "partner", "staff", "operator")
 CONSENT = {"purposeCode": "MATRIX", "attributes": ["ATTRIBUTE_PHONE"], "evidenceReference": "matrix"}
 DECIDE_WHAT_WAS_SEEN = {"KycService.DecideKycCase", "SurvivorshipService.ActivatePolicy"}  # they need an ETag
+EARN_RULE: Json = {"kind": "EARN_RULE_KIND_BASE", "points": "amount / 100", "caps": {"activityPointsMax": "10"}}
+TIER_SCHEME: Json = {
+    "basis": "TIER_BASIS_POINTS",
+    "window": "TIER_WINDOW_CALENDAR_YEAR",
+    "tiers": [{"tierId": "gold", "displayName": "Gold", "threshold": "1000", "keepThreshold": "800"}],
+}
+LIMIT: Json = {
+    "scope": "LIMIT_SCOPE_MEMBER",
+    "window": "LIMIT_WINDOW_DAY",
+    "operations": ["LIMITED_OPERATION_TRANSFER"],
+    "operationsMax": "5",
+}
+REWARD: Json = {"displayName": "r", "pricePoints": "1", "voucherDays": 1}
 CHECKED = {options.OBJECT_CHECK_INSTITUTION, options.OBJECT_CHECK_CUSTOMER_LINK}
 
 
@@ -105,6 +118,11 @@ class World:
     agreement: str = "x"
     rate: str = "x"
     quote: str = "x"
+    earn_rule: str = "x"
+    tier_scheme: str = "x"
+    limit: str = "x"
+    reward: str = "x"
+    voucher: str = "x"
     client: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)  # one: making it takes longer than a request
 
     def token(self, kind: str, institution: str | None, *scopes: str) -> str:
@@ -347,13 +365,47 @@ class World:
             "ExchangeService.WithdrawRate": (f"{self.rate}:withdraw", {}),
             "ExchangeService.CreateQuote": (f"{self.account}:quote", quote),
             "ExchangeService.GetQuote": (self.quote, None),
+            "EarnRuleService.DraftEarnRule": (f"programs/{self.program}/earnRules/{new_id}:draft", EARN_RULE),
+            "EarnRuleService.ApproveEarnRule": (f"{self.earn_rule}:approve", {}),
+            "EarnRuleService.WithdrawEarnRule": (f"{self.earn_rule}:withdraw", {}),
+            "EarnRuleService.EndEarnRule": (f"{self.earn_rule}:end", {}),
+            "EarnRuleService.GetEarnRule": (self.earn_rule, None),
+            "EarnRuleService.ListEarnRules": (f"programs/{self.program}/earnRules", None),
+            "EarnRuleService.SimulateEarnRules": (f"programs/{self.program}/earnRules:simulate", {"activities": [{}]}),
+            "TierService.DraftTierScheme": (f"programs/{self.program}/tierSchemes:draft", TIER_SCHEME),
+            "TierService.ApproveTierScheme": (f"{self.tier_scheme}:approve", {}),
+            "TierService.GetTierScheme": (self.tier_scheme, None),
+            "TierService.ListTierSchemes": (f"programs/{self.program}/tierSchemes", None),
+            "TierService.ListAccountTiers": (f"{self.account}/tiers", None),
+            "LimitService.CreateLimit": ("limits", LIMIT | {"program": f"programs/{self.program}"}),
+            "LimitService.ApproveLimit": (f"{self.limit}:approve", {}),
+            "LimitService.EndLimit": (f"{self.limit}:end", {}),
+            "LimitService.GetLimit": (self.limit, None),
+            "RewardService.CreateReward": (
+                "rewards",
+                REWARD | {"institution": institution, "priceProgram": f"programs/{self.program}"},
+            ),
+            "RewardService.UpdateReward": (f"{self.reward}?update_mask=displayName", {"displayName": "r"}),
+            "RewardService.ChangeRewardStock": (f"{self.reward}:changeStock", {"change": "1"}),
+            "RewardService.GetReward": (self.reward, None),
+            "RewardService.RedeemReward": (f"{self.account}:redeemReward", {"reward": self.reward}),
+            "RewardService.CancelVoucher": (f"{self.voucher}:cancel", {}),
+            "RewardService.GetVoucher": (self.voucher, None),
+            "RewardService.ListVouchers": (f"{self.account}/vouchers", None),
             "ProgramService.CreateEarnRuleVersion": (f"programs/{self.program}/earnRules/{new_id}/versions", rule),
             "ProgramService.ListEarnRuleVersions": (f"programs/{self.program}/earnRules/-/versions", None),
             "AccountService.OpenAccount": ("accounts:open", {"customer": self.customer}),
             "AccountService.GetAccount": (self.account, None),
             "AccountService.GetCustomerAccount": (f"{self.customer}/account", None),
             "AccountService.LinkInstitution": (f"{self.account}/links", {"institution": institution}),
+            "AccountService.UnlinkInstitution": (f"{self.account}/links/{self.bank}:unlink", {}),
+            "AccountService.FreezeAccount": (f"{self.account}:freeze", why),
+            "AccountService.UnfreezeAccount": (f"{self.account}:unfreeze", why),
+            "AccountService.CloseAccount": (f"{self.account}:close", {}),
+            "AccountService.ListLots": (f"{self.account}/lots", None),
             "AccountService.ListStatementLines": (f"{self.account}/statement", None),
+            "AccountService.SummarizeStatement": (f"{self.account}/statement:summarize", None),
+            "AccountService.DownloadStatement": (f"{self.account}/statement:download", None),
             "LedgerService.RedeemPoints": (f"{self.account}:redeem", redeem),
             "LedgerService.GetOperation": (self.operation, None),
         }
@@ -434,6 +486,7 @@ async def world(platform: Platform) -> AsyncIterator[World]:
             consent, restriction, bulk_import, *kyc,
         )  # fmt: skip
         made.agreement, made.rate, made.quote = await exchanging(made)
+        made.earn_rule, made.tier_scheme, made.limit, made.reward, made.voucher = await rewarding(made)
         yield made
         await made.client.aclose()
 
@@ -456,6 +509,23 @@ async def exchanging(world: World) -> tuple[str, str, str]:
         " 1, '[]', '', now(), now())",
     )  # fmt: skip
     return names[0], names[1], f"quotes/{quote_id}"
+
+
+async def rewarding(world: World) -> tuple[str, ...]:
+    """An earn rule, tiers and a limit of the bank, drafted; a reward of its, on sale; a voucher of its customer."""
+    staff, channel = world.gateway.token("staff", world.bank), world.gateway.token("channel", world.bank)
+    names = []
+    for method in (
+        "EarnRuleService.DraftEarnRule", "TierService.DraftTierScheme", "LimitService.CreateLimit", "RewardService.CreateReward",
+    ):  # fmt: skip
+        path, asked = world.request(next(one for one in METHODS if one.name == method))
+        names.append((await world.gateway.post(path, staff, asked or {}))["name"])
+    on_sale = await world.call(
+        Method("", "PATCH", "", options.Access()), staff, f"/v1/{names[3]}?update_mask=state", {"state": "REWARD_STATE_ACTIVE"}
+    )
+    assert on_sale.status_code == 200, on_sale.text
+    bought = await world.gateway.post(f"/v1/{world.account}:redeemReward", channel, {"reward": names[3]})
+    return *names, bought["voucher"]["name"]
 
 
 async def screened(gateway: Gateway, bank: str, mark: str) -> tuple[str, str, str, str]:

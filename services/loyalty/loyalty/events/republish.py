@@ -17,7 +17,7 @@ async def account_pages(connection: Connection, cursor: str, limit: int) -> tupl
     events = [
         account_changed(
             row["account_id"], row["holder_customer_id"], row["parent_account_id"], row["institution_ids"],
-            epoch=row["epoch"], version=row["version"],
+            row["status"], epoch=row["epoch"], version=row["version"],
         )
         for row in rows
     ]  # fmt: skip

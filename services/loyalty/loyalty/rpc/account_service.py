@@ -1,32 +1,37 @@
-"""AccountService."""
+"""AccountService: opens, links, freezes, closes and reads accounts."""
 
 import uuid
+from collections.abc import Sequence
+from datetime import UTC
 
 import asyncpg
 import grpc
 
-from chassis import customer_states, etags, pages, record_links
+from chassis import clock, customer_states, record_links
 from chassis.database import Connection, Database
-from chassis.errors import NotFound
+from chassis.errors import FailedPrecondition, InvalidArgument, NotFound
 from chassis.identity import Principal, current_principal, require_institution
-from chassis.ids import resource_id, resource_segments
+from chassis.ids import new_id, resource_id, resource_segments
 from chassis.unit_of_work import Commands, UnitOfWork
 from concord.loyalty.v1 import account_service_pb2 as pb
 from concord.loyalty.v1.account_service_pb2_grpc import AccountServiceServicer
-from loyalty.domain.ledger.types import OperationKind
-from loyalty.rpc.errors import account_merged, account_not_found, institution_not_found
+from loyalty.domain.four_eyes import side_name
+from loyalty.domain.ledger.commands import ExpireLots
+from loyalty.domain.ledger.types import AccountKind, AccountStatus, SystemKey
+from loyalty.rpc.account_access import require_account, require_seen
+from loyalty.rpc.account_messages import side_of, to_account, to_membership
+from loyalty.rpc.errors import account_closed, account_merged, institution_not_found, membership_not_found
+from loyalty.rpc.statements import StatementMethods
 from loyalty.store import accounts, families, programs
 from loyalty.store import ledger as ledger_store
-from loyalty.store.messages import KINDS, publish_accounts
+from loyalty.store.messages import publish_accounts
+from loyalty.store.posting import post
 
-STATEMENT_LINES_DEFAULT = 50
-STATEMENT_LINES_MAX = 200
-STATEMENT_KEYS = ("sequence", "ledger_account_id")
 Context = grpc.aio.ServicerContext[object, object]
 
 
-class AccountServicer(AccountServiceServicer):
-    """Opens, links and reads accounts."""
+class AccountServicer(StatementMethods, AccountServiceServicer):
+    """Opens, links, freezes, closes and reads accounts."""
 
     def __init__(self, database: Database, commands: Commands) -> None:
         self._database = database
@@ -46,60 +51,132 @@ class AccountServicer(AccountServiceServicer):
             if linked and not opened:
                 await accounts.raise_version(unit.connection, account_id)
             await publish_accounts(unit, [account_id, *regrouped] if opened or linked else [])
-            account = await accounts.get(unit.connection, account_id)
-            assert account is not None
-            return await _to_message(unit.connection, unit.principal, account)
+            return await _told(unit, account_id)
 
         return await self._commands.run(request, handler)
 
     async def GetAccount(self, request: pb.GetAccountRequest, context: Context) -> pb.Account:
-        account_id = resource_id(request.name, "accounts")
+        account_id, principal = resource_id(request.name, "accounts"), current_principal()
         async with self._database.connection() as connection:
-            account = await _require_account(connection, account_id)
-            return await _to_message(connection, current_principal(), account)
+            row = await accounts.view(connection, account_id, principal.institution or "", clock.now())
+            await require_seen(connection, principal, account_id, row)
+        assert row is not None
+        return to_account(row, principal)
 
     async def GetCustomerAccount(self, request: pb.GetCustomerAccountRequest, context: Context) -> pb.Account:
-        customer_id = resource_id(request.customer, "customers", field="customer")
+        customer_id, principal = resource_id(request.customer, "customers", field="customer"), current_principal()
         async with self._database.connection() as connection:
-            survivor = await customer_states.readable(connection, current_principal(), customer_id)
-            account = await accounts.of_customer(connection, survivor)
-            if account is None:
-                raise NotFound("ACCOUNT_NOT_FOUND", f"customers/{customer_id} has no account; open one")
-            return await _to_message(connection, current_principal(), account)
+            survivor = await customer_states.readable(connection, principal, customer_id)
+            account_id = await accounts.of_customer(connection, survivor)
+            row = await accounts.view(connection, account_id, "", clock.now()) if account_id is not None else None
+        if row is None:
+            raise NotFound("ACCOUNT_NOT_FOUND", f"customers/{customer_id} has no account; open one")
+        return to_account(row, principal)
 
     async def LinkInstitution(self, request: pb.LinkInstitutionRequest, context: Context) -> pb.InstitutionMembership:
         account_id = resource_id(request.parent, "accounts", field="parent")
         institution_id = _institution_id(request.institution, "institution")
+        consent_time = request.consent_time.ToDatetime(UTC) if request.HasField("consent_time") else None
+        if consent_time is not None and consent_time > clock.now():
+            rule = "must not be in the future"
+            raise InvalidArgument("FIELD_INVALID", f"consent_time {rule}", field_violations=[("consent_time", rule)])
 
         async def handler(unit: UnitOfWork) -> pb.InstitutionMembership:
-            account = await _require_account(unit.connection, account_id, lock=True)
+            account = await require_account(unit.connection, unit.principal, account_id, lock=True)
             if account["parent_account_id"] is not None:
                 raise account_merged(account_id, account)
+            if account["status"] == AccountStatus.CLOSED:
+                raise account_closed(account_id)
             await _require_linkable(unit, institution_id)
-            if await accounts.link(unit.connection, account_id, [institution_id], unit.now):
+            consent = request.consent_reference, consent_time
+            if await accounts.link(unit.connection, account_id, [institution_id], unit.now, *consent):
                 await accounts.raise_version(unit.connection, account_id)
                 await publish_accounts(unit, [account_id])
-            memberships = await accounts.memberships(unit.connection, [account_id])
-            row = next(row for row in memberships if row["institution_id"] == institution_id)
-            return _to_membership(unit.principal, row)
+            row = await accounts.membership(unit.connection, account_id, institution_id)
+            assert row is not None
+            return to_membership(unit.principal, row)
 
         return await self._commands.run(request, handler)
 
-    async def ListStatementLines(self, request: pb.ListStatementLinesRequest, context: Context) -> pb.ListStatementLinesResponse:
-        account_id = resource_id(request.parent, "accounts", field="parent")
-        program_id = resource_segments(request.program, "programs", field="program")[0] if request.program else ""
-        limit = pages.page_size(request.page_size, STATEMENT_LINES_DEFAULT, STATEMENT_LINES_MAX)
-        keys = pages.decode(request.page_token, request)
-        async with self._database.connection() as connection:
-            await _require_account(connection, account_id)
-            family = [account_id, *await accounts.children(connection, account_id)]
-            before = (int(keys[0]), int(keys[1])) if keys else None
-            rows = await ledger_store.statement(connection, family, program_id, before, limit + 1)
-        more = len(rows) > limit
-        return pb.ListStatementLinesResponse(
-            statement_lines=[_to_line(row) for row in rows[:limit]],
-            next_page_token=pages.encode([str(rows[limit - 1][key]) for key in STATEMENT_KEYS], request) if more else "",
-        )
+    async def UnlinkInstitution(self, request: pb.UnlinkInstitutionRequest, context: Context) -> pb.InstitutionMembership:
+        account_id = resource_id(request.name.partition("/links/")[0], "accounts")
+        institution_id = request.name.partition("/links/")[2]
+
+        async def handler(unit: UnitOfWork) -> pb.InstitutionMembership:
+            # The ledger's head first: what earns at the same time sees the link, or sees that it has ended.
+            await ledger_store.lock_head(unit.connection)
+            await require_account(unit.connection, unit.principal, account_id, lock=True)
+            require_institution(unit.principal, institution_id)
+            ended = await accounts.unlink(unit.connection, [account_id], institution_id, unit.now)
+            if not ended:
+                if await accounts.was_linked(unit.connection, account_id, institution_id):
+                    raise FailedPrecondition("MEMBERSHIP_ENDED", f"{request.name} was ended before; nothing has to be done")
+                raise membership_not_found(account_id, institution_id)
+            await accounts.raise_version(unit.connection, account_id)
+            await publish_accounts(unit, [account_id])
+            return to_membership(unit.principal, ended[0])
+
+        return await self._commands.run(request, handler)
+
+    async def FreezeAccount(self, request: pb.FreezeAccountRequest, context: Context) -> pb.Account:
+        account_id = resource_id(request.name, "accounts")
+
+        async def handler(unit: UnitOfWork) -> pb.Account:
+            await _require_freezable(unit, account_id)
+            who = side_of(unit.principal), request.reason_code, unit.principal.subject
+            if not await accounts.freeze(unit.connection, account_id, *who, unit.now):
+                message = f"accounts/{account_id} was frozen by {side_name(who[0])} before; nothing has to be done"
+                raise FailedPrecondition("ACCOUNT_FROZEN", message)
+            await publish_accounts(unit, [account_id])
+            return await _told(unit, account_id)
+
+        return await self._commands.run(request, handler)
+
+    async def UnfreezeAccount(self, request: pb.UnfreezeAccountRequest, context: Context) -> pb.Account:
+        account_id = resource_id(request.name, "accounts")
+        side = request.institution.partition("/")[2]
+
+        async def handler(unit: UnitOfWork) -> pb.Account:
+            await _require_freezable(unit, account_id)
+            own = side_of(unit.principal)
+            if side and side != own and not unit.principal.sees_all:
+                raise institution_not_found(side)
+            who = side or own, request.reason_code, unit.principal.subject
+            if not await accounts.thaw(unit.connection, account_id, *who, unit.now):
+                message = f"accounts/{account_id} is not frozen by {side_name(who[0])}; freezes of others are theirs to take away"
+                raise FailedPrecondition("ACCOUNT_NOT_FROZEN", message)
+            await publish_accounts(unit, [account_id])
+            return await _told(unit, account_id)
+
+        return await self._commands.run(request, handler)
+
+    async def CloseAccount(self, request: pb.CloseAccountRequest, context: Context) -> pb.Account:
+        account_id = resource_id(request.name, "accounts")
+
+        async def handler(unit: UnitOfWork) -> pb.Account:
+            head = await ledger_store.lock_head(unit.connection)
+            account = await require_account(unit.connection, unit.principal, account_id)
+            if account["parent_account_id"] is not None:
+                raise account_merged(account_id, account)
+            family = await accounts.locked_family(unit.connection, account_id)
+            _require_open(family)
+            ids = [row["account_id"] for row in family]
+            owned = await accounts.balances(unit.connection, ids)
+            _require_given_up(account_id, owned, request.give_up_points)
+            versions = {row["account_id"]: row["version"] for row in family}
+            await post(unit, _endings(unit, owned, versions), head)
+            await accounts.close(unit.connection, ids, unit.now)
+            await accounts.unlink(unit.connection, ids, None, unit.now)
+            await publish_accounts(unit, ids)
+            return await _told(unit, account_id)
+
+        return await self._commands.run(request, handler)
+
+
+async def _told(unit: UnitOfWork, account_id: uuid.UUID) -> pb.Account:
+    row = await accounts.view(unit.connection, account_id, "", unit.now)
+    assert row is not None
+    return to_account(row, unit.principal)
 
 
 def _institution_id(name: str, field: str) -> str:
@@ -117,83 +194,62 @@ async def _require_customer(connection: Connection, principal: Principal, custom
         raise record_links.not_found(customer_id)
 
 
-async def _require_account(connection: Connection, account_id: uuid.UUID, *, lock: bool = False) -> asyncpg.Record:
-    account = await accounts.get(connection, account_id, lock=lock)
-    if account is None:
-        raise account_not_found(account_id)
-    principal = current_principal()
-    try:
-        if account["holder_customer_id"] is not None:
-            await customer_states.readable(connection, principal, account["holder_customer_id"])
-        elif not principal.sees_all:
-            raise account_not_found(account_id)
-    except NotFound:
-        raise account_not_found(account_id) from None  # the same words, or the answer would tell that it exists
-    return account
-
-
 async def _require_linkable(unit: UnitOfWork, institution_id: str) -> None:
     require_institution(unit.principal, institution_id)
     if not await programs.institution_exists(unit.connection, institution_id):
         raise institution_not_found(institution_id)
 
 
-async def _to_message(connection: Connection, principal: Principal, account: asyncpg.Record) -> pb.Account:
-    children = await accounts.children(connection, account["account_id"])
-    family = [account["account_id"], *children]
-    balances = await accounts.balances(connection, family)
-    memberships = await accounts.memberships(connection, family)
-    sums: dict[str, int] = {}
-    for row in balances:
-        sums[row["program_id"]] = sums.get(row["program_id"], 0) + row["balance_points"]
-    holder, parent = account["holder_customer_id"], account["parent_account_id"]
-    message = pb.Account(
-        name=f"accounts/{account['account_id']}",
-        customer=f"customers/{holder}" if holder else "",
-        balances=[_to_balance(program_id, points) for program_id, points in sums.items()],
-        memberships=[_to_membership(principal, row) for row in memberships],
-        # Every version only rises, so their sum changes with each change of any of them.
-        etag=etags.etag(account["version"] + sum(row["version"] for row in balances)),
-        parent_account=f"accounts/{parent}" if parent else "",
-        child_accounts=[
-            pb.ChildAccount(
-                account=f"accounts/{child}",
-                balances=[
-                    _to_balance(row["program_id"], row["balance_points"]) for row in balances if row["account_id"] == child
-                ],
-            )
-            for child in children
-        ],
-    )
-    message.create_time.FromDatetime(account["create_time"])
-    return message
+async def _require_freezable(unit: UnitOfWork, account_id: uuid.UUID) -> None:
+    """Under the head's lock: after the answer nothing is spent that was asked for before. A child account, too, may be frozen."""
+    await ledger_store.lock_head(unit.connection)
+    account = await require_account(unit.connection, unit.principal, account_id, lock=True)
+    if account["status"] == AccountStatus.CLOSED:
+        raise account_closed(account_id)
 
 
-def _to_balance(program_id: str, points: int) -> pb.Balance:
-    return pb.Balance(program=f"programs/{program_id}", balance_points=points)
+def _require_open(family: Sequence[asyncpg.Record]) -> None:
+    for row in family:
+        if row["status"] == AccountStatus.FROZEN:
+            message = f"accounts/{row['account_id']} is frozen; it can be closed when every freeze is taken away"
+            raise FailedPrecondition("ACCOUNT_FROZEN", message)
+    if all(row["status"] == AccountStatus.CLOSED for row in family):
+        raise account_closed(family[0]["account_id"])
 
 
-def _to_membership(principal: Principal, row: asyncpg.Record) -> pb.InstitutionMembership:
-    # Pairwise: an institution that knew another's member ids could compare lists with it.
-    own = principal.sees_all or principal.institution == row["institution_id"]
-    message = pb.InstitutionMembership(
-        name=f"accounts/{row['account_id']}/links/{row['institution_id']}", member_id=row["member_id"] if own else ""
-    )
-    message.create_time.FromDatetime(row["create_time"])
-    return message
+def _require_given_up(account_id: uuid.UUID, owned: Sequence[asyncpg.Record], given_up: bool) -> None:
+    sums = {kind: sum(row["balance_points"] for row in owned if row["kind"] == kind) for kind in AccountKind}
+    if sums[AccountKind.HELD]:
+        raise FailedPrecondition(
+            "HOLD_OPEN",
+            f"accounts/{account_id} has holds that are open; capture or void them first, or wait until their time is over",
+            metadata={"held_points": str(sums[AccountKind.HELD])},
+        )
+    left = sums[AccountKind.MEMBER] + sums[AccountKind.PENDING]
+    if left and not given_up:
+        raise FailedPrecondition(
+            "POINTS_LEFT",
+            f"accounts/{account_id} has points left; let the customer spend them, or give them up by give_up_points",
+            metadata={"left_points": str(left)},
+            field_violations=[("give_up_points", "must be true while points are left")],
+        )
 
 
-def _to_line(row: asyncpg.Record) -> pb.StatementLine:
-    message = pb.StatementLine(
-        operation=f"operations/{row['operation_id']}",
-        program=f"programs/{row['program_id']}",
-        kind=KINDS[OperationKind(row["kind"])],
-        amount_points=row["amount_points"],
-        balance_points=row["balance_points"],
-        entry_version=row["version"],
-        institution=f"institutions/{row['institution_id']}",
-        account=f"accounts/{row['owner']}",
-    )
-    message.effective_time.FromDatetime(row["effective_time"])
-    message.post_time.FromDatetime(row["post_time"])
-    return message
+def _endings(unit: UnitOfWork, owned: Sequence[asyncpg.Record], versions: dict[uuid.UUID, int]) -> list[ExpireLots]:
+    """The end of all points that are left. The version is in the key, because an account may be closed more than once."""
+    left = {
+        (row["account_id"], row["program_id"]): row["institution_id"]
+        for row in owned
+        if row["kind"] in (AccountKind.MEMBER, AccountKind.PENDING)
+    }
+    return [
+        ExpireLots(
+            operation_id=new_id(),
+            key=SystemKey(f"close/{account_id}/{versions[account_id]}/{program_id}"),
+            account_id=account_id,
+            institution_id=institution_id,
+            effective_time=unit.now,
+            program_id=program_id,
+        )
+        for (account_id, program_id), institution_id in left.items()
+    ]

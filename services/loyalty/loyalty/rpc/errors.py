@@ -44,3 +44,13 @@ def operation_not_found(operation_id: object) -> NotFound:
 def hold_not_found(hold_id: object) -> NotFound:
     """No such hold, or none that the caller may know of."""
     return NotFound("HOLD_NOT_FOUND", f"holds/{hold_id} does not exist, or your institution has no link with its customer")
+
+
+def account_closed(account_id: object) -> FailedPrecondition:
+    """A closed account: nothing is changed on it."""
+    return FailedPrecondition("ACCOUNT_CLOSED", f"accounts/{account_id} is closed; open it again by accounts:open")
+
+
+def membership_not_found(account_id: object, institution_id: str) -> NotFound:
+    """No link in force."""
+    return NotFound("MEMBERSHIP_NOT_FOUND", f"accounts/{account_id} has no link with institutions/{institution_id}")

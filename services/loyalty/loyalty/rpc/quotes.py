@@ -49,7 +49,7 @@ class QuoteMethods:
                 raise account_merged(account_id, account)
             configuration = await self._configurations.current(unit.connection)
             price = await _price(unit.connection, configuration, request)
-            family = (account_id, *await accounts.children(unit.connection, account_id))
+            family = (account_id, *await accounts.children(unit.connection, account_id, frozen=False))
             wanted = Wanted(
                 account_id=account_id,
                 family=family,

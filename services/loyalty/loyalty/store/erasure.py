@@ -38,7 +38,7 @@ async def forget_accounts(connection: Connection, account_ids: Collection[uuid.U
         " version = version + 1 WHERE account_id = ANY($1::uuid[])",
         list(account_ids), erase_time,
     )  # fmt: skip
-    for table in ("memberships", "account_families", "record_accounts"):
+    for table in ("memberships", "ended_memberships", "account_freezes", "account_families", "record_accounts"):
         await connection.execute(f"DELETE FROM {table} WHERE account_id = ANY($1::uuid[])", list(account_ids))
     await connection.execute(
         "UPDATE operations SET reference = '' WHERE account_id = ANY($1::uuid[]) AND reference <> ''", list(account_ids)

@@ -1,7 +1,7 @@
 """Whose accounts are: after a merge the loser's stands under the winner's, and leaves it again when that is undone.
 
 The holder of an account is the customer that took over the one it was opened for; of a holder's accounts its own comes first, or
-else the oldest, and the others stand under it. Entries never move.
+else the oldest, a closed one last, and the others stand under it. Entries never move.
 """
 
 import uuid
@@ -73,7 +73,7 @@ async def pin(connection: Connection, moved: Collection[asyncpg.Record]) -> None
 _REGROUP = """
 WITH grouped AS (
     SELECT account_id, first_value(account_id) OVER (
-        PARTITION BY holder_customer_id ORDER BY customer_id <> holder_customer_id, account_id
+        PARTITION BY holder_customer_id ORDER BY status = 'CLOSED', customer_id <> holder_customer_id, account_id
     ) AS first_account_id
     FROM accounts WHERE holder_customer_id = ANY($1::uuid[])
 ), changed AS (

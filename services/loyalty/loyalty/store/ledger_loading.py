@@ -384,7 +384,8 @@ _ACCOUNTS = """
 SELECT a.account_id, a.status, a.holder_customer_id, a.parent_account_id,
        CASE WHEN a.parent_account_id IS NULL AND a.holder_customer_id IS NOT NULL THEN ARRAY(
            SELECT f.account_id FROM accounts f
-           WHERE f.holder_customer_id = a.holder_customer_id AND f.parent_account_id IS NOT NULL ORDER BY f.account_id
+           WHERE f.holder_customer_id = a.holder_customer_id AND f.parent_account_id IS NOT NULL AND f.status <> 'FROZEN'
+           ORDER BY f.account_id
        ) END AS child_account_ids
 FROM accounts a WHERE a.account_id = ANY($1::uuid[])
 """

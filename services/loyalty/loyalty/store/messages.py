@@ -8,6 +8,7 @@ from fractions import Fraction
 from chassis.outbox import Event
 from chassis.unit_of_work import UnitOfWork
 from concord.common.v1.event_pb2 import StateVersion
+from concord.loyalty.v1.account_service_pb2 import AccountState
 from concord.loyalty.v1.account_service_pb2 import OperationKind as KindMessage
 from concord.loyalty.v1.loyalty_events_pb2 import AccountChanged, AgreementLowWater, PointsPosted, TierChanged
 from loyalty.domain.ledger.configuration import AgreementTerms
@@ -26,6 +27,7 @@ def account_changed(
     customer_id: uuid.UUID | None,
     parent_account_id: uuid.UUID | None,
     institution_ids: Iterable[str],
+    status: str,
     *,
     epoch: int,
     version: int,
@@ -37,6 +39,7 @@ def account_changed(
         customer_id=str(customer_id or ""),
         institution_ids=sorted(institution_ids),
         parent_account_id=str(parent_account_id or ""),
+        state=AccountState.Value(f"ACCOUNT_STATE_{status}"),
     )
     return Event(ACCOUNT_CHANGED, str(account_id), message)
 
@@ -127,6 +130,7 @@ async def publish_accounts(unit: UnitOfWork, account_ids: Sequence[uuid.UUID]) -
                 row["holder_customer_id"],
                 row["parent_account_id"],
                 row["institution_ids"],
+                row["status"],
                 epoch=unit.epoch,
                 version=row["version"],
             )
