@@ -212,8 +212,11 @@ class RewardServicer(RewardServiceServicer):
 
     async def UseVoucher(self, request: pb.UseVoucherRequest, context: Context) -> pb.VoucherCheck:
         async def handler(unit: UnitOfWork) -> pb.VoucherCheck:
+            await ledger.lock_head(unit.connection)  # or its points could go back meanwhile
             row = await _require_code(unit.connection, unit.principal, request.code, lock=True)
             _require_issued(row)
+            if await rewards.is_refunded(unit.connection, row["operation_id"]):
+                raise FailedPrecondition("VOUCHER_REFUNDED", "points that paid the voucher were refunded; it is good for nothing")
             await rewards.close(unit.connection, row["voucher_id"], VoucherState.USED, unit.now, unit.principal.caller)
             return _to_check(await _require_code(unit.connection, unit.principal, request.code))
 

@@ -137,6 +137,17 @@ async def close(connection: Connection, voucher_id: uuid.UUID, state: str, now: 
     )  # fmt: skip
 
 
+async def is_refunded(connection: Connection, operation_id: uuid.UUID) -> bool:
+    """Whether points that paid a voucher went back, be it some of them. To be asked under the head's lock."""
+    return bool(
+        await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM operations JOIN spend_lines USING (sequence)"
+            " WHERE operation_id = $1 AND refunded_points > 0)",
+            operation_id,
+        )
+    )
+
+
 async def expire(connection: Connection, now: datetime) -> int:
     """Ends vouchers that were not used in time. Returns how many. Their points are not given back."""
     rows = await connection.fetch(

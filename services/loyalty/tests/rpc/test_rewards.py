@@ -9,7 +9,12 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from chassis.identity import PrincipalKind
 from chassis.testing import reason
+from concord.common.v1.money_pb2 import Money
+from concord.loyalty.v1 import exchange_service_pb2 as exchange_pb
+from concord.loyalty.v1 import ledger_service_pb2 as ledger_pb
+from concord.loyalty.v1 import program_service_pb2 as programs_pb
 from concord.loyalty.v1 import reward_service_pb2 as pb
+from concord.loyalty.v1.exchange_service_pb2_grpc import ExchangeServiceStub
 from concord.loyalty.v1.reward_service_pb2_grpc import RewardServiceStub
 from loyalty.caretaking import Caretaker
 
@@ -172,3 +177,39 @@ async def test_the_catalogue_is_the_institutions_own(alliance):
 async def test_what_is_no_reward(alliance, changes, reason_):
     request = pb.CreateRewardRequest(reward=wanted(**changes), request_id="r")
     assert await refusal(staff(alliance).CreateReward(request)) == reason_
+
+
+async def test_what_was_refunded_is_good_for_nothing(alliance):
+    made = await reward(alliance, stock_left=1)
+    _, account = await alliance.member(100)
+    bought = await channel(alliance).RedeemReward(buying(alliance, account, made))
+    await alliance.ledger().RefundOperation(ledger_pb.RefundOperationRequest(name=bought.voucher.operation, request_id="r"))
+    assert await alliance.balance(account) == 100
+    use = pb.UseVoucherRequest(code=bought.code, request_id="u")
+    assert await refusal(channel(alliance).UseVoucher(use)) == "VOUCHER_REFUNDED"
+
+
+async def test_a_price_in_money_is_paid_by_a_quote_of_exactly_it(alliance):
+    value = programs_pb.Program(name="programs/bank-points")
+    value.liability_value.CopyFrom(programs_pb.PointValue(numerator=1, denominator=1, currency_code="USD"))
+    await alliance.programs().UpdateProgram(programs_pb.UpdateProgramRequest(program=value, request_id="v"))
+    price = Money(currency_code="USD", minor_units=150)
+    made = await reward(alliance, price_program="", price_points=0, price_money=price)
+    _, account = await alliance.member(100)
+    assert await refusal(channel(alliance).RedeemReward(buying(alliance, account, made))) == "QUOTE_NEEDED"
+    exchange = ExchangeServiceStub(alliance.channel("bank"))
+
+    async def quote(minor_units):
+        money = Money(currency_code="USD", minor_units=minor_units)
+        return await exchange.CreateQuote(
+            exchange_pb.CreateQuoteRequest(
+                parent=account, institution="institutions/bank", money=money, money_allowed=True, request_id=alliance.request_id()
+            )
+        )
+
+    wrong, right = await quote(149), await quote(150)
+    assert await refusal(channel(alliance).RedeemReward(buying(alliance, account, made, quote=wrong.name))) == "QUOTE_MISMATCH"
+    bought = await channel(alliance).RedeemReward(buying(alliance, account, made, quote=right.name))
+    assert (bought.voucher.money_due.minor_units, await alliance.balance(account)) == (50, 0)
+    assert await refusal(channel(alliance).RedeemReward(buying(alliance, account, made, quote=right.name))) == "QUOTE_USED"
+    assert await alliance.broken() == set()
