@@ -37,8 +37,8 @@ from customer.store.institutions import SourceSystem
 from customer.store.vault import DataKey, bound_to
 
 LEASE = "imports"
-CHUNK_ROWS_MAX = 3_000
-"""Of one transaction: who ingests a single record meanwhile may wait for it, and indexes like many keys at once."""
+CHUNK_ROWS_MAX = 2_000
+"""Of one transaction: indexes like many keys at once, but who ingests or cancels meanwhile may wait for it."""
 CHUNK_BYTES_MAX = 4 << 20
 CHUNKS_AHEAD_MAX = 3
 """Prepared or being prepared while one is written: enough that nobody waits, few enough to stay small."""
@@ -197,6 +197,8 @@ class ImportWorker:
         for attempt in range(1, ATTEMPTS_MAX + 1):
             try:
                 async with self._commands.unit() as unit:
+                    if not await store.is_running(unit.connection, job.row.import_id):
+                        raise Stopped  # seen before the work, and once more after it
                     counts = await self._ingest(unit, job, prepared)
                     advanced = await store.advance(
                         unit.connection, job.row.import_id, rows_read_count, counts, place.offset_bytes, place.line_number

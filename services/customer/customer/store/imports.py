@@ -162,6 +162,11 @@ async def begin(connection: Connection, import_id: UUID, rows_count: int | None,
     await connection.execute(_BEGIN, import_id, State.RUNNING, rows_count, now, State.QUEUED)
 
 
+async def is_running(connection: Connection, import_id: UUID) -> bool:
+    """Whether an import is being worked off, and was not cancelled."""
+    return bool(await connection.fetchval("SELECT state = $2 FROM imports WHERE import_id = $1", import_id, State.RUNNING))
+
+
 async def advance(
     connection: Connection, import_id: UUID, rows_read_count: int, counts: Counts, offset_bytes: int, line_number: int
 ) -> bool:
