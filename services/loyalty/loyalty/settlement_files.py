@@ -74,14 +74,6 @@ async def make(connection: Connection, batch: Batch, institution_id: str) -> Fil
     return FileFacts(digest.digest(), size_bytes, rows_count, totals)
 
 
-async def make_all(database: Database, batch: Batch) -> None:
-    """Makes the files of all institutions of a batch, so that they are described at once when somebody asks."""
-    async with database.connection() as connection:
-        pairs = await store.pairs(connection, batch.batch_id)
-    for institution_id in sorted({side for state in pairs for side in (state.pair.first, state.pair.second)}):
-        await facts(database, batch, institution_id)
-
-
 async def _summary(connection: Connection, batch: Batch, institution_id: str) -> str:
     """What follows the items. The totals are those of the lines: they count every item once."""
     assert batch.cut_off_sequence is not None

@@ -63,8 +63,15 @@ class Settler:
             if batch is not None:
                 closed.append(batch.batch_id)
                 logger.info("settlement %s in %s was closed for %s", batch.batch_id, currency_code, day)
-                await settlement_files.make_all(self._commands.database, batch)
+        await self._make_files()
         return closed
+
+    async def _make_files(self) -> None:
+        """Of batches that were closed by whomever, so that files are described at once when somebody asks."""
+        async with self._commands.database.connection() as connection:
+            missing = await store.without_files(connection)
+        for batch, institution_id in missing:
+            await settlement_files.facts(self._commands.database, batch, institution_id)
 
 
 def due_date(schedule: Schedule, unit: UnitOfWork) -> date | None:

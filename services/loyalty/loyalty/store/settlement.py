@@ -252,6 +252,19 @@ async def payments(connection: Connection, batch_id: uuid.UUID) -> list[Payment]
     return [Payment(Instruction(*row[:3]), row[3]) for row in map(tuple, rows)]
 
 
+async def without_files(connection: Connection) -> list[tuple[Batch, str]]:
+    """Closed batches with institutions whose files were not made yet."""
+    rows = await connection.fetch(
+        f"SELECT {_BATCH}, side.institution_id FROM settlement_batches b CROSS JOIN LATERAL ("
+        "  SELECT first_institution_id FROM settlement_pairs WHERE batch_id = b.batch_id"
+        "  UNION SELECT second_institution_id FROM settlement_pairs WHERE batch_id = b.batch_id"
+        ") side (institution_id) WHERE b.state = 'CLOSED' AND NOT EXISTS ("
+        "  SELECT FROM settlement_files f WHERE f.batch_id = b.batch_id AND f.institution_id = side.institution_id)"
+        " ORDER BY b.batch_id, side.institution_id"
+    )
+    return [(_to_batch(row), row["institution_id"]) for row in rows]
+
+
 async def confirm_pairs(
     connection: Connection, batch_id: uuid.UUID, institution_id: str, counterparty: str, person: str, now: datetime
 ) -> None:
@@ -287,7 +300,7 @@ def fraction(numerator: object, denominator: object) -> Fraction:
 
 
 def _to_batch(row: asyncpg.Record) -> Batch:
-    batch = Batch(*row)
+    batch = Batch(*(row[name] for name in Batch._fields))
     return batch._replace(state=BatchState(batch.state))
 
 

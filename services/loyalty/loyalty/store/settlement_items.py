@@ -111,11 +111,16 @@ _ITEM = (
     f"{_TERMS}, o.operation_id, i.sequence, i.position, i.points, o.post_time, NULL::uuid AS dispute_id,"
     " i.sequence AS order_sequence, i.position AS last"
 )
+# The page first, then the operations of its rows: one by one, whatever the planner knows of the tables.
 _ITEMS = f"""
-SELECT {_ITEM} FROM clearing_items i JOIN operations o USING (sequence)
-WHERE i.agreement_id = $1 AND i.currency_code = $2 AND i.sequence >= $3 AND (i.sequence, i.position) > ($3, $4)
-  AND i.sequence <= $5
-ORDER BY i.sequence, i.position LIMIT $6
+SELECT {_ITEM}
+FROM (
+    SELECT * FROM clearing_items
+    WHERE agreement_id = $1 AND currency_code = $2 AND sequence >= $3 AND (sequence, position) > ($3, $4) AND sequence <= $5
+    ORDER BY sequence, position LIMIT $6
+) i
+CROSS JOIN LATERAL (SELECT operation_id, post_time FROM operations WHERE sequence = i.sequence OFFSET 0) o
+ORDER BY i.sequence, i.position
 """
 _CORRECTIONS = f"""
 SELECT {_TERMS}, o.operation_id, d.sequence, d.position, i.points, i.create_time AS post_time, i.dispute_id,
