@@ -1,5 +1,6 @@
 """Earn rules as expressions, through the contract: drafted, approved, tried, and what activities earn by them."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -222,3 +223,22 @@ async def test_an_erased_person_leaves_no_facts(alliance):
         )
         await alliance.running.deliver(received("concord.customer.v1.customer.erased", message))
         assert await connection.fetchval("SELECT facts FROM earn_decisions") == "{}"
+
+
+async def test_two_consumers_at_once_do_not_exceed_a_budget(alliance, start):
+    await hold(alliance, "everything", points="7", caps={"total_points_max": 100})
+    members = [await alliance.member() for _ in range(4)]
+    events = [spent(alliance, members[i % 4][0]) for i in range(40)]
+    batches = [events[i : i + 5] for i in range(0, 40, 5)]
+    first, second = alliance.running, await start()
+    await asyncio.gather(*((first if i % 2 else second).deliver(*batch) for i, batch in enumerate(batches)))
+    assert sum([await alliance.balance(account) for _, account in members]) == 100
+    async with alliance.running.application.database.connection() as connection:
+        assert await connection.fetchval("SELECT points FROM earn_counters WHERE subject = ''") == 100
+    # All of it is reversed: the budget is whole again.
+    reversals = [alliance.reversal(members[i % 4][0], event.event_id) for i, event in enumerate(events)]
+    await asyncio.gather(*((first if i % 2 else second).deliver(*reversals[i::2]) for i in range(2)))
+    assert sum([await alliance.balance(account) for _, account in members]) == 0
+    async with alliance.running.application.database.connection() as connection:
+        assert await connection.fetchval("SELECT points FROM earn_counters WHERE subject = ''") == 0
+    assert await alliance.broken() == set()
