@@ -123,6 +123,7 @@ class World:
     limit: str = "x"
     reward: str = "x"
     voucher: str = "x"
+    adjustment: str = "x"
     client: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)  # one: making it takes longer than a request
 
     def token(self, kind: str, institution: str | None, *scopes: str) -> str:
@@ -402,6 +403,14 @@ class World:
             "AccountService.FreezeAccount": (f"{self.account}:freeze", why),
             "AccountService.UnfreezeAccount": (f"{self.account}:unfreeze", why),
             "AccountService.CloseAccount": (f"{self.account}:close", {}),
+            "AdjustmentService.CreateAdjustment": (
+                f"{self.account}/adjustments",
+                {"program": points, "changePoints": "1", **why},
+            ),
+            "AdjustmentService.GetAdjustment": (self.adjustment, None),
+            "AdjustmentService.ListAdjustments": (f"{institution}/adjustments", None),
+            "AdjustmentService.ApproveAdjustment": (f"{self.adjustment}:approve", {}),
+            "AdjustmentService.RejectAdjustment": (f"{self.adjustment}:reject", {}),
             "AccountService.ListLots": (f"{self.account}/lots", None),
             "AccountService.ListStatementLines": (f"{self.account}/statement", None),
             "AccountService.SummarizeStatement": (f"{self.account}/statement:summarize", None),
@@ -486,6 +495,8 @@ async def world(platform: Platform) -> AsyncIterator[World]:
             consent, restriction, bulk_import, *kyc,
         )  # fmt: skip
         made.agreement, made.rate, made.quote = await exchanging(made)
+        path, asked = made.request(next(one for one in METHODS if one.name == "AdjustmentService.CreateAdjustment"))
+        made.adjustment = (await gateway.post(path, staff, asked or {}))["name"]
         made.earn_rule, made.tier_scheme, made.limit, made.reward, made.voucher = await rewarding(made)
         yield made
         await made.client.aclose()

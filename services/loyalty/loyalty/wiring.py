@@ -8,6 +8,7 @@ from chassis.database import Database
 from chassis.server import Application
 from chassis.unit_of_work import Commands
 from concord.loyalty.v1.account_service_pb2_grpc import add_AccountServiceServicer_to_server
+from concord.loyalty.v1.adjustment_service_pb2_grpc import add_AdjustmentServiceServicer_to_server
 from concord.loyalty.v1.earn_rule_service_pb2_grpc import add_EarnRuleServiceServicer_to_server
 from concord.loyalty.v1.exchange_service_pb2_grpc import add_ExchangeServiceServicer_to_server
 from concord.loyalty.v1.ledger_service_pb2_grpc import (
@@ -28,8 +29,10 @@ from loyalty.caretaking import Caretaker
 from loyalty.config import Settings
 from loyalty.events import fold, levels
 from loyalty.events.republish import REPUBLISHERS
+from loyalty.expiring import ExpiryNotices
 from loyalty.reporting import Summing
 from loyalty.rpc.account_service import AccountServicer
+from loyalty.rpc.adjustment_service import AdjustmentServicer
 from loyalty.rpc.control_service import ControlServicer
 from loyalty.rpc.dispute_service import DisputeServicer
 from loyalty.rpc.earn_rule_service import EarnRuleServicer
@@ -61,6 +64,7 @@ async def build(settings: Settings) -> Application:
         commands=commands,
         servicers=[
             (add_AccountServiceServicer_to_server, AccountServicer(database, commands)),
+            (add_AdjustmentServiceServicer_to_server, AdjustmentServicer(database, commands)),
             (add_LedgerServiceServicer_to_server, LedgerServicer(database, commands)),
             (add_ExchangeServiceServicer_to_server, ExchangeServicer(database, commands, Configurations())),
             (add_ProgramServiceServicer_to_server, ProgramServicer(database, commands)),
@@ -85,6 +89,7 @@ async def build(settings: Settings) -> Application:
             Settler(commands).run,
             Caretaker(commands).run,
             Summing(commands).run,
+            ExpiryNotices(commands, settings.expiry_notice_days).run,
         ],
     )
 

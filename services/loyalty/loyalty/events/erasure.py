@@ -36,6 +36,7 @@ async def erase(unit: UnitOfWork, message: CustomerErased) -> None:
         return
     erase_time = datetime.fromtimestamp(message.erase_time_seconds, UTC)
     commands = await _endings(unit, account_ids, erase_time)
+    await erasure.remember_leftovers(connection, account_ids, erase_time)
     await erasure.forget_accounts(connection, account_ids, erase_time)
     await post(unit, commands, head)
     await publish_accounts(unit, account_ids)

@@ -21,14 +21,40 @@ async def accounts_of(connection: Connection, customer_ids: Collection[uuid.UUID
 
 
 async def points_to_expire(connection: Connection, account_ids: Collection[uuid.UUID]) -> list[asyncpg.Record]:
-    """What is left in programmes whose points end with their owner: account_id, program_id, institution_id, balance_points."""
+    """What is left, also of promises, in programmes whose points end with their owner: account_id, program_id, institution_id.
+
+    What open holds reserve stays with them, because their partners were promised it; that, and what refunds bring back, ends when
+    it comes back: see `leftovers`. A debt stays a number of an account that is nobody's.
+    """
     return await connection.fetch(
-        "SELECT l.owner::uuid AS account_id, l.program_id, p.institution_id, l.balance_points"
+        "SELECT DISTINCT l.owner::uuid AS account_id, l.program_id, p.institution_id"
         " FROM ledger_accounts l JOIN programs p USING (program_id)"
-        " WHERE l.owner = ANY($1::text[]) AND l.kind = 'MEMBER' AND l.balance_points > 0 AND p.erasure_rule = $2"
-        " ORDER BY l.owner, l.program_id",
+        " WHERE l.owner = ANY($1::text[]) AND l.kind IN ('MEMBER', 'PENDING') AND l.balance_points > 0 AND p.erasure_rule = $2"
+        " ORDER BY account_id, l.program_id",
         [str(account_id) for account_id in account_ids], ErasureRule.EXPIRE,
     )  # fmt: skip
+
+
+async def remember_leftovers(connection: Connection, account_ids: Collection[uuid.UUID], erase_time: datetime) -> None:
+    """Writes down in which programmes what comes back to erased accounts ends, too."""
+    await connection.execute(
+        "INSERT INTO erasure_leftovers (account_id, program_id, erase_time)"
+        " SELECT DISTINCT l.owner::uuid, l.program_id, $3::timestamptz FROM ledger_accounts l JOIN programs p USING (program_id)"
+        " WHERE l.owner = ANY($1::text[]) AND p.erasure_rule = $2 ON CONFLICT DO NOTHING",
+        [str(account_id) for account_id in account_ids], ErasureRule.EXPIRE, erase_time,
+    )  # fmt: skip
+
+
+async def leftovers(connection: Connection, limit: int) -> list[asyncpg.Record]:
+    """What came back to erased accounts and is to end: account_id, program_id, institution_id, and a version that only rises."""
+    return await connection.fetch(
+        "SELECT e.account_id, e.program_id, p.institution_id, sum(l.version)::bigint AS version"
+        " FROM erasure_leftovers e JOIN programs p USING (program_id)"
+        " JOIN ledger_accounts l ON l.owner = e.account_id::text AND l.program_id = e.program_id"
+        " WHERE l.kind IN ('MEMBER', 'PENDING') GROUP BY e.account_id, e.program_id, p.institution_id"
+        " HAVING sum(l.balance_points) > 0 ORDER BY e.account_id, e.program_id LIMIT $1",
+        limit,
+    )
 
 
 async def forget_accounts(connection: Connection, account_ids: Collection[uuid.UUID], erase_time: datetime) -> None:

@@ -5,18 +5,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from fractions import Fraction
 
+import asyncpg
+
 from chassis.outbox import Event
 from chassis.unit_of_work import UnitOfWork
 from concord.common.v1.event_pb2 import StateVersion
 from concord.loyalty.v1.account_service_pb2 import AccountState
 from concord.loyalty.v1.account_service_pb2 import OperationKind as KindMessage
-from concord.loyalty.v1.loyalty_events_pb2 import AccountChanged, AgreementLowWater, PointsPosted, TierChanged
+from concord.loyalty.v1.loyalty_events_pb2 import AccountChanged, AgreementLowWater, PointsExpiring, PointsPosted, TierChanged
 from loyalty.domain.ledger.configuration import AgreementTerms
 from loyalty.domain.ledger.types import AccountKind, OperationKind
 from loyalty.store import accounts
 
 ACCOUNT_CHANGED = "concord.loyalty.v1.account.changed"
 POINTS_POSTED = "concord.loyalty.v1.points.posted"
+POINTS_EXPIRING = "concord.loyalty.v1.points.expiring"
 LOW_WATER = "concord.loyalty.v1.agreement.low_water"
 TIER_CHANGED = "concord.loyalty.v1.tier.changed"
 KINDS = {kind: KindMessage.Value(f"OPERATION_KIND_{kind}") for kind in OperationKind}
@@ -117,6 +120,21 @@ def tier_changed(
         state_version=StateVersion(epoch=epoch, version=version),
     )
     return Event(TIER_CHANGED, str(account_id), message)
+
+
+def points_expiring(row: asyncpg.Record, days_before: int) -> Event:
+    """The fact that points of an account end within so many days; `row` as `expiring.take` gives it."""
+    account_id = row["account_id"]
+    message = PointsExpiring(
+        account_id=str(account_id),
+        customer_id=str(row["holder_customer_id"]),
+        program_id=row["program_id"],
+        points=row["points"],
+        expire_date=row["expire_date"].isoformat(),
+        expire_time_seconds=int(row["expire_time"].timestamp()),
+        days_before=days_before,
+    )
+    return Event(POINTS_EXPIRING, str(account_id), message)
 
 
 async def publish_accounts(unit: UnitOfWork, account_ids: Sequence[uuid.UUID]) -> None:

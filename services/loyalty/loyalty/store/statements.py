@@ -142,8 +142,8 @@ WITH {_ASKED}, accounts_of_ledger AS (
     WHERE l.kind = 'MEMBER' AND l.version > 0 AND ($3 = '' OR l.program_id = $3)
 ), moved AS (
     SELECT a.program_id, o.kind, e.amount_points,
-        CASE WHEN o.post_time < coalesce($4::timestamptz, '-infinity') THEN -1 WHEN o.post_time >= coalesce($5::timestamptz, 'infinity') THEN 1 ELSE 0 END
-            AS side
+        CASE WHEN o.post_time < coalesce($4::timestamptz, '-infinity') THEN -1
+            WHEN o.post_time >= coalesce($5::timestamptz, 'infinity') THEN 1 ELSE 0 END AS side
     FROM accounts_of_ledger a JOIN entries e USING (ledger_account_id) JOIN operations o USING (sequence)
 ), sums AS (
     SELECT program_id, kind, count(*) AS lines_count, sum(greatest(amount_points, 0))::bigint AS credited_points,

@@ -2,18 +2,23 @@
 
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
 
+from chassis.clock import now
 from chassis.testing import reason, received
+from chassis.unit_of_work import Commands
 from concord.common.v1.event_pb2 import RecordLink, StateVersion
 from concord.customer.v1.customer_events_pb2 import CustomerChanged, CustomerErased, RecordsMoved
 from concord.loyalty.v1 import account_service_pb2 as accounts_pb
+from concord.loyalty.v1 import ledger_service_pb2 as ledger_pb
 from concord.loyalty.v1 import program_service_pb2 as programs_pb
 from concord.loyalty.v1.loyalty_events_pb2 import AccountChanged, PointsPosted
+from loyalty.expiring import ExpiryNotices
 
 CUSTOMER = "concord.customer.v1.customer"
 LEDGER = ("operations", "entries", "ledger_accounts", "ledger_heads")
@@ -281,3 +286,62 @@ async def test_one_institutions_records_are_erased_and_the_account_lives_on(alli
     assert [membership.name for membership in account.memberships] == [f"{first}/links/shop"]
     [*_, told] = await alliance.running.events("concord.loyalty.v1.account.changed")
     assert list(told.message(AccountChanged).institution_ids) == ["shop"]
+
+
+SCOPES = ["points.read", "points.write", "points.redeem", "points.issue"]
+PROGRAM = "programs/bank-points"
+
+
+async def earn(alliance, account, points, end):
+    request = ledger_pb.EarnPointsRequest(
+        name=account, program=PROGRAM, amount_points=points, institution="institutions/bank", request_id=alliance.request_id(),
+        expire_time=end,
+    )  # fmt: skip
+    return await alliance.ledger(scopes=SCOPES).EarnPoints(request)
+
+
+async def test_what_a_hold_releases_after_an_erasure_ends_and_promises_end_at_once(alliance):
+    anna, account = await alliance.member(100)
+    notices = ExpiryNotices(Commands(alliance.running.application.database))
+    ledger = alliance.ledger(scopes=SCOPES)
+    await ledger.EarnPoints(
+        ledger_pb.EarnPointsRequest(
+            name=account, program=PROGRAM, amount_points=9, institution="institutions/bank", request_id="p", pending=True
+        )
+    )
+    hold = await ledger.HoldPoints(
+        ledger_pb.HoldPointsRequest(
+            name=account, program=PROGRAM, amount_points=30, institution="institutions/shop", request_id="h"
+        )
+    )
+    await alliance.running.deliver(erased(anna, "bank"))
+
+    async def balance():
+        [found] = (await alliance.accounts(None).GetAccount(accounts_pb.GetAccountRequest(name=account))).balances
+        return found.balance_points, found.pending_points, found.held_points
+
+    assert await balance() == (0, 0, 30)
+    assert await notices.end_leftovers() == 0
+    shop = alliance.ledger("shop", scopes=SCOPES)
+    await shop.CaptureHold(ledger_pb.CaptureHoldRequest(name=hold.name, amount_units=20, final=True, request_id="c"))
+    assert await balance() == (10, 0, 0), "the partner was promised it; the rest came back"
+    assert await notices.end_leftovers() == 1
+    assert await balance() == (0, 0, 0)
+    assert await notices.end_leftovers() == 0
+    assert await alliance.broken() == set()
+
+
+async def test_lots_of_merged_accounts_are_spent_together_and_stay_where_they_are(alliance):
+    (anna, first), (anja, second) = await alliance.member(), await alliance.member()
+    await earn(alliance, first, 10, now() + timedelta(days=50))
+    await earn(alliance, second, 10, now() + timedelta(days=20))
+    merged = await merge(alliance, anja, anna)
+    spent = await alliance.ledger().RedeemPoints(alliance.redemption(first, 15))
+    assert spent.balance_points == 5
+    lots = (await alliance.accounts().ListLots(accounts_pb.ListLotsRequest(parent=first))).lots
+    assert [(lot.name.split("/lots/")[0], lot.remaining_points) for lot in lots] == [(first, 5)], "what ends first went first"
+    refund = ledger_pb.RefundOperationRequest(name=spent.name, amount_units=12, request_id="back")
+    await unmerge(alliance, anna, merged)
+    await alliance.ledger(None, scopes=SCOPES).RefundOperation(refund)
+    assert [await alliance.balance(account) for account in (first, second)] == [10, 7], "each lot has back what was its own"
+    assert await alliance.broken() == set()

@@ -130,5 +130,5 @@ def _endings() -> None:
         sa.ForeignKeyConstraint(["account_id"], ["accounts.account_id"]),
         sa.ForeignKeyConstraint(["program_id"], ["programs.program_id"]),
         sa.PrimaryKeyConstraint("account_id", "program_id"),
-        comment="what holds reserved of erased persons: what they release ends, too",
+        comment="programmes in which points of erased persons end, also what holds and refunds bring back later",
     )

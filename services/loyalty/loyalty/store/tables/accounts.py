@@ -167,5 +167,5 @@ erasure_leftovers = Table(
     Column("account_id", Uuid, ForeignKey("accounts.account_id"), primary_key=True),
     Column("program_id", Text, ForeignKey("programs.program_id"), primary_key=True),
     Column("erase_time", INSTANT, nullable=False),
-    comment="what holds reserved of erased persons: what they release ends, too",
+    comment="programmes in which points of erased persons end, also what holds and refunds bring back later",
 )
