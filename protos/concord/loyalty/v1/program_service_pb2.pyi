@@ -127,7 +127,7 @@ class Program(_message.Message):
     institution: _builtins.str
     """`institutions/{institution}` that issues the points."""
     display_name: _builtins.str
-    """The name people read."""
+    """The name people read. An update without it leaves it as it is."""
     etag: _builtins.str
     """Changes with every change of the programme."""
     erasure_rule: Global___ErasureRule.ValueType
