@@ -296,7 +296,7 @@ class AgreementTerms(_message.Message):
     price_denominator: _builtins.int
     """Points for price_numerator minor units."""
     fee_basis_points: _builtins.int
-    """What the alliance keeps of each price, in hundredths of a per cent."""
+    """What the institution that is paid gives back to the one that pays, in hundredths of a per cent of the price."""
     net_debit_cap_minor_units: _builtins.int
     """The most that may be owed, in minor units; for credit only."""
     low_water_minor_units: _builtins.int
