@@ -4,6 +4,8 @@ Every RPC: no token 401, a kind that is not admitted 403, a scope that is missin
 own is not refused.
 """
 
+import asyncio
+import base64
 import itertools
 import uuid
 from collections.abc import AsyncIterator
@@ -124,13 +126,17 @@ class World:
     reward: str = "x"
     voucher: str = "x"
     adjustment: str = "x"
+    settlement: str = "x"
+    item_sequence: int = 1
+    dispute: str = "x"
+    reconciliation: str = "x"
     client: httpx.AsyncClient = field(default_factory=httpx.AsyncClient)  # one: making it takes longer than a request
 
-    def token(self, kind: str, institution: str | None, *scopes: str) -> str:
+    def token(self, kind: str, institution: str | None, *scopes: str, subject: str = "matrix") -> str:
         """A token of any shape."""
         stack = self.platform.stack
         key = tokens.signing_key(stack.state.private_key("issuer"))
-        caller = tokens.Caller(kind, "matrix", "matrix", institution, tuple(scopes))
+        caller = tokens.Caller(kind, "matrix", subject, institution, tuple(scopes))
         return tokens.access_token(key, stack.issuer_url, AUDIENCE, caller)
 
     async def call(self, method: Method, token: str | None, path: str, body: Json | None) -> httpx.Response:
@@ -393,6 +399,7 @@ class World:
             "RewardService.CancelVoucher": (f"{self.voucher}:cancel", {}),
             "RewardService.GetVoucher": (self.voucher, None),
             "RewardService.ListVouchers": (f"{self.account}/vouchers", None),
+            **self.settling(),
             "ProgramService.CreateEarnRuleVersion": (f"programs/{self.program}/earnRules/{new_id}/versions", rule),
             "ProgramService.ListEarnRuleVersions": (f"programs/{self.program}/earnRules/-/versions", None),
             "AccountService.OpenAccount": ("accounts:open", {"customer": self.customer}),
@@ -420,6 +427,36 @@ class World:
         }
         path, body = rows[method.name]
         return f"/v1/{path}", body
+
+    def settling(self) -> dict[str, tuple[str, Json | None]]:
+        """The rows of settlement and liability."""
+        institution, disputed = f"institutions/{self.bank}", {"sequence": str(self.item_sequence), "reasonCode": "MATRIX"}
+        part = {"partNumber": 1, "content": base64.b64encode(b"operation,points,amount\n").decode()}
+        return {
+            "SettlementService.ListSettlements": (f"{institution}/settlements", None),
+            "SettlementService.GetSettlement": (self.settlement, None),
+            "SettlementService.ConfirmSettlement": (f"{self.settlement}:confirm", {}),
+            "SettlementService.AcknowledgePayment": (f"{self.settlement}:acknowledgePayment", {"payer": institution}),
+            "SettlementService.ListSettlementItems": (f"{self.settlement}/items", None),
+            "SettlementService.GetSettlementFile": (f"{self.settlement}/file", None),
+            "SettlementService.DownloadSettlementFile": (f"{self.settlement}/file:download", None),
+            "ReconciliationService.CreateReconciliation": (f"{self.settlement}/reconciliations", {}),
+            "ReconciliationService.UploadReconciliationPart": (f"{self.reconciliation}:uploadPart", part),
+            "ReconciliationService.CompareReconciliation": (f"{self.reconciliation}:compare", {"partsCount": 1}),
+            "ReconciliationService.GetReconciliation": (self.reconciliation, None),
+            "ReconciliationService.ListReconciliationRows": (f"{self.reconciliation}/rows", None),
+            "ReconciliationService.DownloadReconciliationRows": (f"{self.reconciliation}/rows:download", None),
+            "DisputeService.OpenDispute": (f"{self.settlement}/disputes", {"dispute": disputed}),
+            "DisputeService.GetDispute": (self.dispute, None),
+            "DisputeService.ListDisputes": (f"{institution}/disputes", None),
+            "DisputeService.ProposeDisputeResolution": (f"{self.dispute}:propose", {"resolutionCode": "MATRIX"}),
+            "DisputeService.ResolveDispute": (f"{self.dispute}:resolve", {"approve": True}),
+            "DisputeService.WithdrawDispute": (f"{self.dispute}:withdraw", {}),
+            "LiabilityService.ReportLiabilities": (f"{institution}/liabilities", None),
+            "LiabilityService.ReportRevenue": (f"{institution}/reports/revenue?program=programs/{self.program}", None),
+            "LiabilityService.ReportPoints": (f"{institution}/reports/points", None),
+            "LiabilityService.DownloadPointsReport": (f"{institution}/reports/points:download", None),
+        }
 
 
 @pytest.fixture(scope="module")
@@ -497,6 +534,7 @@ async def world(platform: Platform) -> AsyncIterator[World]:
         made.agreement, made.rate, made.quote = await exchanging(made)
         path, asked = made.request(next(one for one in METHODS if one.name == "AdjustmentService.CreateAdjustment"))
         made.adjustment = (await gateway.post(path, staff, asked or {}))["name"]
+        made.settlement, made.item_sequence, made.dispute, made.reconciliation = await settled(made, mark)
         made.earn_rule, made.tier_scheme, made.limit, made.reward, made.voucher = await rewarding(made)
         yield made
         await made.client.aclose()
@@ -520,6 +558,36 @@ async def exchanging(world: World) -> tuple[str, str, str]:
         " 1, '[]', '', now(), now())",
     )  # fmt: skip
     return names[0], names[1], f"quotes/{quote_id}"
+
+
+async def settled(world: World, mark: str) -> tuple[str, int, str, str]:
+    """A closed settlement of the bank with a partner: two items, one of them disputed by the partner; a reconciliation."""
+    gateway, partner = world.gateway, f"cafe-{mark}"
+    operator, staff, channel = gateway.token("operator"), gateway.token("staff", world.bank), gateway.token("channel", world.bank)
+    body: Json = {"displayName": "c", "kind": "INSTITUTION_KIND_RETAILER", "timeZone": "UTC", "countryCode": "CZ"}
+    await gateway.post("/v1/institutions", operator, body, institution_id=partner)
+    await world.platform.until_settled()
+    _, agreed = world.request(next(one for one in METHODS if one.name == "ExchangeService.CreateAgreement"))
+    body = {**(agreed or {}), "partner": f"institutions/{partner}", "currencyCode": "XTS"}
+    agreement = (await gateway.post("/v1/agreements", staff, body))["name"]
+    await gateway.post(f"/v1/{agreement}:submit", staff, {})
+    for side in (world.bank, partner):
+        await gateway.post(f"/v1/{agreement}:approve", world.token("staff", side, "points.admin", subject=f"eve-{side}"), {})
+    for _ in range(2):
+        body = {"program": f"programs/{world.program}", "amountPoints": "4", "institution": f"institutions/{partner}"}
+        await gateway.post(f"/v1/{world.account}:redeem", channel, body)
+    opened: list[Json] = []
+    while not opened:
+        await asyncio.sleep(0.2)
+        listed = await gateway.get("/v1/institutions/-/settlements?currency_code=XTS&state=SETTLEMENT_STATE_OPEN", operator)
+        opened = listed.get("settlements", [])
+    closed = (await gateway.post(f"/v1/{opened[0]['name']}:close", operator, {}))["name"]
+    name, theirs = (closed.replace("/-/", f"/{side}/") for side in (world.bank, partner))
+    items = (await gateway.get(f"/v1/{name}/items", staff))["settlementItems"]
+    disputed = {"dispute": {"sequence": items[0]["sequence"], "reasonCode": "MATRIX"}}
+    dispute = (await gateway.post(f"/v1/{theirs}/disputes", gateway.token("staff", partner), disputed))["name"]
+    reconciliation = (await gateway.post(f"/v1/{name}/reconciliations", staff, {}))["name"]
+    return name, int(items[1]["sequence"]), dispute.replace(partner, world.bank), reconciliation
 
 
 async def rewarding(world: World) -> tuple[str, ...]:
