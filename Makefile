@@ -44,7 +44,7 @@ run: ready  ## Start the platform, load the demonstration and leave it running
 	$(BIN)/concord demo
 
 test: ready  ## Every test except the long fault runs
-	$(BIN)/pytest -q -m "not soak" -n 2 --dist loadgroup
+	$(BIN)/pytest -q -m "not soak" -n 2
 
 soak: ready  ## The long fault runs
 	$(BIN)/pytest -q -m soak --timeout 3600

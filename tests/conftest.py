@@ -7,10 +7,12 @@ from running import Platform, running_platform
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests that need the platform run in one process: two platforms would only be slower."""
-    for item in items:
-        if "platform" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("platform"))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """Who leaves much behind comes later: thousands of imported customers, and last what was made at random."""
+    return 2 if item.path.name == "test_schemathesis.py" else 1 if item.get_closest_marker("faults") else 0
 
 
 @pytest.fixture(scope="session")
