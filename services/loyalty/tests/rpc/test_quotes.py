@@ -12,6 +12,7 @@ from chassis.ids import new_id
 from chassis.testing import reason
 from concord.common.v1.money_pb2 import Money
 from concord.loyalty.v1 import exchange_service_pb2 as pb
+from concord.loyalty.v1 import ledger_service_pb2 as ledger_pb
 from concord.loyalty.v1 import program_service_pb2 as programs_pb
 from concord.loyalty.v1.exchange_service_pb2_grpc import ExchangeServiceStub
 from loyalty.domain.agreements import Approval, Terms, Version, VersionState
@@ -244,3 +245,39 @@ async def test_quotes_are_forgotten(market):
         assert (row["reference"], json.loads(row["lines"])[0]["points"]) == ("", 10)
         assert await quotes.clean(connection, now() + quotes.KEPT + timedelta(hours=1)) == 1
         assert await quotes.get(connection, made.name.split("/")[1]) is None
+
+
+async def test_a_quote_is_used_once_and_what_is_owed_follows(market):
+    agreement_id = await market.agree("bank", 3, 4)
+    await market.rate("bank-points", 2, 3)
+    spent = market.alliance.spending(market.customer, -1000 * 100)
+    await market.alliance.running.deliver(spent)
+    ledger, staff = market.alliance.ledger(), ExchangeServiceStub(market.alliance.channel("shop", kind=PrincipalKind.STAFF))
+
+    async def owed() -> tuple[int, int]:
+        name = f"agreements/{agreement_id}/exposure"
+        exposure = await staff.GetAgreementExposure(pb.GetAgreementExposureRequest(name=name))
+        return exposure.exposure_minor_units, exposure.available_minor_units
+
+    made = await market.quote(401)
+    assert lines(made) == [("bank-points", 602, 401)]
+    redeem = ledger_pb.RedeemPointsRequest(name=market.account, quote=made.name, request_id="once")
+    operation = await ledger.RedeemPoints(redeem)
+    assert operation.outcome == ledger_pb.OPERATION_OUTCOME_POSTED
+    assert await market.alliance.balance(market.account) == 398
+    assert (await market.stub().GetQuote(pb.GetQuoteRequest(name=made.name))).operation == operation.name
+    assert await owed() == (452, 10**9 - 452)  # 602 × 3/4 = 451.5
+    redeem.request_id = "twice"
+    assert (await refusal(ledger.RedeemPoints(redeem)))[0] == "QUOTE_USED"
+    following = await market.quote(200)
+    await staff.SuspendAgreement(pb.SuspendAgreementRequest(name=f"agreements/{agreement_id}", request_id="stop"))
+    hold = ledger_pb.HoldPointsRequest(name=market.account, quote=following.name, request_id="hold")
+    assert (await refusal(ledger.HoldPoints(hold)))[0] == "NO_AGREEMENT"
+    desk = ExchangeServiceStub(market.alliance.channel("shop", kind=PrincipalKind.STAFF, subject="another"))
+    await desk.ResumeAgreement(pb.ResumeAgreementRequest(name=f"agreements/{agreement_id}", request_id="on"))
+    hold.request_id = "hold again"
+    held = await ledger.HoldPoints(hold)
+    assert await owed() == (677, 10**9 - 677)  # 300 more are reserved: 902 × 3/4 = 676.5
+    await ledger.VoidHold(ledger_pb.VoidHoldRequest(name=held.name, request_id="void"))
+    assert await owed() == (452, 10**9 - 452)
+    assert not await market.alliance.broken()
