@@ -16,6 +16,7 @@ from customer.store.policy_jobs import Job
 
 _PREFIXES = {"attribute": "ATTRIBUTE_", "rules": "SURVIVORSHIP_RULE_", "methods": "VERIFICATION_METHOD_"}
 """Fields that hold words of enumerations; the file has them without prefix."""
+SKIPPED_SHOWN_MAX = 100
 
 
 def policy_name(version: int) -> str:
@@ -85,6 +86,7 @@ def policy(row: PolicyRow, in_force: int, now: datetime, dry_runs: Sequence[Job]
         message.dry_run = dry_run_name(mine)
     if sweeps:
         message.sweep_percent = _percent(sweeps[0])
+        message.sweep_skipped_customers.extend(_skipped(sweeps[0]))
     return message
 
 
@@ -100,6 +102,10 @@ def _percent(job: Job) -> int:
     if job.finish_time is not None:
         return 100
     return min(100 * job.customers_done_count // max(job.customers_total_count, 1), 99)
+
+
+def _skipped(job: Job) -> list[str]:
+    return [f"customers/{customer_id}" for customer_id in sorted(job.skipped)[:SKIPPED_SHOWN_MAX]]
 
 
 def dry_run_name(job: Job) -> str:
@@ -138,6 +144,7 @@ def dry_run(job: Job) -> pb.PolicyDryRun:
             for number, counts in sorted(attributes.items(), key=lambda one: int(one[0]))
         ],
         create_time=timestamp(job.create_time),
+        skipped_customers=_skipped(job),
     )
     if job.finish_time is not None:
         message.finish_time.CopyFrom(timestamp(job.finish_time))
@@ -154,6 +161,7 @@ def trust_calibration(job: Job, base: Policy) -> pb.TrustCalibration:
         customers_done_count=job.customers_done_count,
         draft_policy=policy_name(job.policy_version) if job.policy_version else "",
         create_time=timestamp(job.create_time),
+        skipped_customers=_skipped(job),
     )
     if job.finish_time is None:
         return message

@@ -2,10 +2,15 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from chassis import telemetry
+from chassis.database import is_unavailable
 from chassis.unit_of_work import Commands, UnitOfWork
 from customer import published, publishing
 from customer.changes import Changes
@@ -25,6 +30,19 @@ CUSTOMERS_AT_ONCE = 200
 BELIEVED_AT_ONCE = 10
 """Customers between which the event loop turns: calls share it."""
 POLL_SECONDS = 1.0
+RETRY_AFTER_SECONDS = (2, 10, 60)
+"""A customer that fails is skipped and tried again so long after the last page, then after the try before."""
+
+logger = logging.getLogger(__name__)
+
+
+class CustomerFailed(Exception):
+    """One customer cannot be worked on."""
+
+    def __init__(self, job_id: UUID, customer_id: UUID) -> None:
+        super().__init__(f"customers/{customer_id}")
+        self.job_id = job_id
+        self.customer_id = customer_id
 
 
 class PolicyWorker:
@@ -48,18 +66,82 @@ class PolicyWorker:
                 pass
 
     async def step(self) -> bool:
-        """Works on one page of a job; False when none is due. What it finds, and where it goes on, commit together."""
+        """Works on one page of a job; False when none is due. What it finds, and where it goes on, commit together.
+
+        Where a page fails its customers are worked on one by one, and one that fails is skipped, named and tried again later.
+        """
+        try:
+            return await self._advance(CUSTOMERS_AT_ONCE)
+        except CustomerFailed as failed:
+            if is_unavailable(failed.__cause__ or failed):
+                raise
+        for _ in range(CUSTOMERS_AT_ONCE):
+            try:
+                if not await self._advance(1):
+                    break
+            except CustomerFailed as failed:
+                cause = failed.__cause__ or failed
+                if is_unavailable(cause):
+                    raise
+                logger.error("policy job %s skips %s: %s", failed.job_id, failed, telemetry.failure_text(cause))
+                async with self._commands.unit() as unit:
+                    await store.skip(unit.connection, failed.job_id, failed.customer_id)
+        return True
+
+    async def _advance(self, limit: int) -> bool:
+        """One page of so many customers.
+
+        Raises:
+            CustomerFailed: from what went wrong; the first one of the page is named.
+        """
         async with self._commands.unit() as unit:
             job = await store.claim(unit.connection, unit.now)
             if job is None:
                 return False
-            customer_ids = await store.next_customers(unit.connection, job, CUSTOMERS_AT_ONCE)
-            result = await self._page(unit, job, customer_ids)
-            finished = len(customer_ids) < CUSTOMERS_AT_ONCE
-            version = job.policy_version
-            if finished and job.kind is JobKind.CALIBRATION:
-                version = await _propose(unit, job, result)
-            await store.advance(unit.connection, job, customer_ids, result, unit.now if finished else None, version)
+            customer_ids = await store.next_customers(unit.connection, job, limit)
+            if not customer_ids and job.skipped:
+                return await self._finish_or_retry(unit, job)
+            try:
+                result = await self._page(unit, job, customer_ids)
+            except Exception as error:
+                if customer_ids:
+                    raise CustomerFailed(job.job_id, customer_ids[0]) from error
+                raise
+            finished = len(customer_ids) < limit and not job.skipped
+            await self._write(unit, job, customer_ids, result, finished)
+        return True
+
+    async def _write(
+        self, unit: UnitOfWork, job: Job, customer_ids: Sequence[UUID], result: dict[str, Any], finished: bool
+    ) -> None:
+        version = job.policy_version
+        if finished and job.kind is JobKind.CALIBRATION:
+            version = await _propose(unit, job, result)
+        await store.advance(unit.connection, job, customer_ids, result, unit.now if finished else None, version)
+
+    async def _finish_or_retry(self, unit: UnitOfWork, job: Job) -> bool:
+        """After the last page: tries the skipped again, each apart; finishes when all went well or were tried often enough."""
+        skipped, result = dict(job.skipped), job.result
+        if job.retry_at is not None:
+            for customer_id in job.skipped:
+                try:
+                    async with self._commands.unit() as apart:
+                        found = await self._page(apart, replace(job, result=result), [UUID(customer_id)])
+                except Exception as error:
+                    if is_unavailable(error):
+                        raise
+                    skipped[customer_id] += 1
+                else:
+                    result = found
+                    del skipped[customer_id]
+        tries_count = max(skipped.values(), default=0)
+        if tries_count > len(RETRY_AFTER_SECONDS) or not skipped:
+            await store.retry(unit.connection, job, skipped, job.retry_at or unit.now)
+            await self._write(unit, job, [], result, finished=True)
+        else:
+            retry_at = unit.now + timedelta(seconds=RETRY_AFTER_SECONDS[tries_count - 1])
+            await store.retry(unit.connection, job, skipped, retry_at)
+            await self._write(unit, job, [], result, finished=False)
         return True
 
     async def _page(self, unit: UnitOfWork, job: Job, customer_ids: Sequence[UUID]) -> dict[str, Any]:

@@ -97,6 +97,7 @@ class SurvivorshipPolicy(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     SWEEP_PERCENT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    SWEEP_SKIPPED_CUSTOMERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`survivorshipPolicies/{version}`."""
     state: Global___PolicyState.ValueType
@@ -133,6 +134,12 @@ class SurvivorshipPolicy(_message.Message):
     def effective_time(self) -> _timestamp_pb2.Timestamp:
         """From when it is in force."""
 
+    @_builtins.property
+    def sweep_skipped_customers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Customers that the sweep could not work on: it went on without them, tried again three times, and what is published of them follows
+        with their next change. The first 100.
+        """
+
     def __init__(
         self,
         *,
@@ -148,10 +155,11 @@ class SurvivorshipPolicy(_message.Message):
         dry_run: _builtins.str = ...,
         sweep_percent: _builtins.int = ...,
         etag: _builtins.str = ...,
+        sweep_skipped_customers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "create_time", b"create_time", "effective_time", b"effective_time", "standard", b"standard", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "activator", b"activator", "authors", b"authors", "create_time", b"create_time", "dry_run", b"dry_run", "effective_time", b"effective_time", "etag", b"etag", "name", b"name", "standard", b"standard", "state", b"state", "sweep_percent", b"sweep_percent", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "activator", b"activator", "authors", b"authors", "create_time", b"create_time", "dry_run", b"dry_run", "effective_time", b"effective_time", "etag", b"etag", "name", b"name", "standard", b"standard", "state", b"state", "sweep_percent", b"sweep_percent", "sweep_skipped_customers", b"sweep_skipped_customers", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -417,6 +425,7 @@ class PolicyDryRun(_message.Message):
     ATTRIBUTE_CHANGES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
+    SKIPPED_CUSTOMERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`survivorshipPolicies/{version}/dryRuns/{dry_run}`."""
     state: Global___PolicyJobState.ValueType
@@ -445,6 +454,10 @@ class PolicyDryRun(_message.Message):
     def finish_time(self) -> _timestamp_pb2.Timestamp:
         """When it was finished."""
 
+    @_builtins.property
+    def skipped_customers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Customers that could not be worked on and are not counted as changed: tried again three times before the end. The first 100."""
+
     def __init__(
         self,
         *,
@@ -459,10 +472,11 @@ class PolicyDryRun(_message.Message):
         attribute_changes: _abc.Iterable[Global___AttributeChange] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
+        skipped_customers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "finish_time", b"finish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_changes", b"attribute_changes", "base_policy", b"base_policy", "create_time", b"create_time", "customers_changed_count", b"customers_changed_count", "customers_done_count", b"customers_done_count", "customers_total_count", b"customers_total_count", "finish_time", b"finish_time", "name", b"name", "sample_percent", b"sample_percent", "state", b"state", "values_changed_count", b"values_changed_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_changes", b"attribute_changes", "base_policy", b"base_policy", "create_time", b"create_time", "customers_changed_count", b"customers_changed_count", "customers_done_count", b"customers_done_count", "customers_total_count", b"customers_total_count", "finish_time", b"finish_time", "name", b"name", "sample_percent", b"sample_percent", "skipped_customers", b"skipped_customers", "state", b"state", "values_changed_count", b"values_changed_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -553,6 +567,7 @@ class TrustCalibration(_message.Message):
     DRAFT_POLICY_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     FINISH_TIME_FIELD_NUMBER: _builtins.int
+    SKIPPED_CUSTOMERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`trustCalibrations/{calibration}`."""
     state: Global___PolicyJobState.ValueType
@@ -577,6 +592,10 @@ class TrustCalibration(_message.Message):
     def finish_time(self) -> _timestamp_pb2.Timestamp:
         """When it was finished."""
 
+    @_builtins.property
+    def skipped_customers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Customers that could not be worked on: tried again three times before the end. The first 100."""
+
     def __init__(
         self,
         *,
@@ -589,10 +608,11 @@ class TrustCalibration(_message.Message):
         draft_policy: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         finish_time: _timestamp_pb2.Timestamp | None = ...,
+        skipped_customers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "finish_time", b"finish_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customers_done_count", b"customers_done_count", "customers_total_count", b"customers_total_count", "draft_policy", b"draft_policy", "estimates", b"estimates", "finish_time", b"finish_time", "name", b"name", "sample_percent", b"sample_percent", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "customers_done_count", b"customers_done_count", "customers_total_count", b"customers_total_count", "draft_policy", b"draft_policy", "estimates", b"estimates", "finish_time", b"finish_time", "name", b"name", "sample_percent", b"sample_percent", "skipped_customers", b"skipped_customers", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,10 @@ class JobKind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job in its present state. `standard` is what a dry run tries, as JSON."""
+    """A job in its present state. `standard` is what a dry run tries, as JSON.
+
+    `skipped`: how often each customer failed that holds up nobody. After the last page they are tried again from `retry_at` on.
+    """
 
     job_id: UUID
     kind: JobKind
@@ -40,6 +43,8 @@ class Job:
     customers_total_count: int
     customers_done_count: int
     result: dict[str, Any]
+    skipped: dict[str, int]
+    retry_at: datetime | None
     created_by: str
     create_time: datetime
     finish_time: datetime | None
@@ -110,6 +115,18 @@ async def next_customers(connection: Connection, job: Job, limit: int) -> list[U
     return [row[0] for row in rows]
 
 
+async def skip(connection: Connection, job_id: UUID, customer_id: UUID) -> None:
+    """Goes on behind a customer that fails. Nothing, when another process has come past it."""
+    await connection.execute(_SKIP, job_id, customer_id)
+
+
+async def retry(connection: Connection, job: Job, skipped: Mapping[str, int], retry_at: datetime) -> None:
+    """When the skipped are tried again, and how often each has failed by then."""
+    await connection.execute(
+        "UPDATE survivorship_jobs SET skipped = $2, retry_at = $3 WHERE job_id = $1", job.job_id, json.dumps(skipped), retry_at
+    )
+
+
 async def advance(
     connection: Connection, job: Job, customer_ids: Sequence[UUID], result: Mapping[str, Any], finish_time: datetime | None,
     policy_version: int,
@@ -121,7 +138,8 @@ async def advance(
 
 
 def _job(row: Record) -> Job:
-    return Job(**(dict(row) | {"kind": JobKind(row["kind"]), "result": json.loads(row["result"])}))
+    read = {"kind": JobKind(row["kind"]), "result": json.loads(row["result"]), "skipped": json.loads(row["skipped"])}
+    return Job(**(dict(row) | read))
 
 
 _START = """
@@ -131,7 +149,7 @@ INSERT INTO survivorship_jobs (
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, '{}', $11, $12) RETURNING *
 """
 _CLAIM = """
-SELECT * FROM survivorship_jobs WHERE finish_time IS NULL AND begin_time <= $1
+SELECT * FROM survivorship_jobs WHERE finish_time IS NULL AND coalesce(retry_at, begin_time) <= $1
 ORDER BY create_time LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 _NEXT = """
@@ -143,4 +161,9 @@ _ADVANCE = """
 UPDATE survivorship_jobs SET cursor = $2, customers_done_count = $3, result = $4, finish_time = $5, policy_version = $6,
     customers_total_count = CASE WHEN $5::timestamptz IS NULL THEN greatest(customers_total_count, $3) ELSE $3 END
 WHERE job_id = $1
+"""
+_SKIP = """
+UPDATE survivorship_jobs SET cursor = $2, customers_done_count = customers_done_count + 1,
+    skipped = skipped || jsonb_build_object($2::uuid::text, 1)
+WHERE job_id = $1 AND cursor < $2
 """

@@ -339,3 +339,61 @@ async def test_quality_is_read_by_viewer_and_published_when_a_band_is_crossed(ma
     lent = await qualities().GetQuality(quality_pb.GetQualityRequest(name=read.name))
     assert (lent.stage, lent.completeness_percent) == (quality_pb.CUSTOMER_STAGE_CUSTOMER, 43)
     assert ATTRIBUTE_PHONE in [one.attribute for one in lent.reasons]
+
+
+async def poison(master, record):
+    """Makes the row of a record unreadable; what it held."""
+    async with master.running.application.database.connection() as connection:
+        record_id = record.rpartition("/")[2]
+        held = await connection.fetchval("SELECT party FROM records WHERE record_id = $1::text::uuid", record_id)
+        await connection.execute("UPDATE records SET party = 'broken' WHERE record_id = $1::text::uuid", record_id)
+    return held
+
+
+async def cure(master, record, held):
+    async with master.running.application.database.connection() as connection:
+        await connection.execute(
+            "UPDATE records SET party = $2 WHERE record_id = $1::text::uuid", record.rpartition("/")[2], held
+        )
+
+
+async def test_one_poisonous_customer_holds_up_no_job_and_is_named(master, monkeypatch):
+    monkeypatch.setattr(policy_worker, "RETRY_AFTER_SECONDS", (0.05, 0.05, 0.05))
+    mine, _ = await conflicting(master)
+    bad = await master.ingest("k2", name="Petr Malý", national_id="8001011238")
+    await master.ingest("k3", name="Ota Nový", national_id="8101011237")
+    held = await poison(master, bad.record)
+    policy = await draft(master, title="The insurer first", source_trusts=[trust(master.policies, 99)])
+    run = await tried(master, policy)
+    assert (run.customers_done_count, run.customers_changed_count, run.skipped_customers) == (3, 1, [bad.customer])
+    calibration = await policies(master).CalibrateTrust(pb.CalibrateTrustRequest(request_id=master.request_id()))
+    read = pb.GetTrustCalibrationRequest(name=calibration.name)
+    calibrated = await until(
+        lambda: policies(master).GetTrustCalibration(read), lambda found: found.state == pb.POLICY_JOB_STATE_SUCCEEDED
+    )
+    assert calibrated.skipped_customers == [bad.customer]
+    await activation(master, policy)
+    swept = await in_force(master, policy)
+    assert swept.sweep_skipped_customers == [bad.customer]
+    assert (await full(master, mine.customer)).party_name.full_name == "Jan Nowak"
+    await cure(master, bad.record, held)
+
+
+async def test_a_skipped_customer_is_tried_again_before_a_job_ends(master, monkeypatch):
+    monkeypatch.setattr(policy_worker, "RETRY_AFTER_SECONDS", (0.05, 60, 60))
+    mine, _ = await conflicting(master)
+    held = await poison(master, mine.record)
+    policy = await draft(master, title="The insurer first", source_trusts=[trust(master.policies, 99)])
+    request = pb.DryRunPolicyRequest(name=policy.name, request_id=master.request_id())
+    started = await policies(master).DryRunPolicy(request)
+
+    async def read():
+        return await policies(master).GetPolicyDryRun(pb.GetPolicyDryRunRequest(name=started.name))
+
+    skipped = await until(read, lambda found: found.skipped_customers)
+    assert (skipped.state, skipped.customers_done_count) == (pb.POLICY_JOB_STATE_RUNNING, 1)
+    await cure(master, mine.record, held)
+    async with master.running.application.database.connection() as connection:
+        await connection.execute("UPDATE survivorship_jobs SET retry_at = now() WHERE retry_at IS NOT NULL")
+    done = await until(read, lambda found: found.state == pb.POLICY_JOB_STATE_SUCCEEDED)
+    assert (list(done.skipped_customers), done.customers_changed_count, done.customers_done_count) == ([], 1, 1)

@@ -43,6 +43,8 @@ survivorship_jobs = Table(
     Column("customers_total_count", BigInteger, nullable=False),
     Column("customers_done_count", BigInteger, nullable=False),
     Column("result", JSONB, nullable=False, comment="counts; no values"),
+    Column("skipped", JSONB, nullable=False, server_default="{}", comment="customers that failed: id, and how often"),
+    Column("retry_at", INSTANT, comment="when the skipped are tried again; null before the last page"),
     Column("created_by", Text, nullable=False),
     Column("create_time", INSTANT, nullable=False),
     Column("finish_time", INSTANT),
