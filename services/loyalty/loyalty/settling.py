@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
-from datetime import date, time
+from datetime import date, time, timedelta
 from fractions import Fraction
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -23,7 +23,7 @@ from loyalty.domain.settlement import (
     points_to_clear,
     positions_of,
 )
-from loyalty.store import agreements, configuration
+from loyalty.store import agreements, configuration, reconciliations
 from loyalty.store import ledger as ledger_store
 from loyalty.store import settlement as store
 from loyalty.store.settlement import Batch, PairState, Schedule
@@ -31,6 +31,8 @@ from loyalty.store.settlement_events import settlement_advanced
 from loyalty.store.settlement_posting import clear, release
 
 POLL_SECONDS = 5.0
+RECONCILIATIONS_KEPT = timedelta(days=90)
+"""Since they were begun."""
 logger = logging.getLogger(__name__)
 
 
@@ -64,6 +66,8 @@ class Settler:
                 closed.append(batch.batch_id)
                 logger.info("settlement %s in %s was closed for %s", batch.batch_id, currency_code, day)
         await self._make_files()
+        async with self._commands.unit() as unit:
+            await reconciliations.delete_before(unit.connection, unit.now - RECONCILIATIONS_KEPT)
         return closed
 
     async def _make_files(self) -> None:
