@@ -17,6 +17,7 @@ from concord.loyalty.v1.ledger_service_pb2_grpc import (
 )
 from concord.loyalty.v1.liability_service_pb2_grpc import add_LiabilityServiceServicer_to_server
 from concord.loyalty.v1.limit_service_pb2_grpc import add_LimitServiceServicer_to_server
+from concord.loyalty.v1.pool_service_pb2_grpc import add_PoolServiceServicer_to_server
 from concord.loyalty.v1.program_service_pb2_grpc import add_ProgramServiceServicer_to_server
 from concord.loyalty.v1.reward_service_pb2_grpc import add_RewardServiceServicer_to_server
 from concord.loyalty.v1.settlement_service_pb2_grpc import (
@@ -40,6 +41,7 @@ from loyalty.rpc.exchange_service import ExchangeServicer
 from loyalty.rpc.ledger_service import LedgerServicer
 from loyalty.rpc.liability_service import LiabilityServicer
 from loyalty.rpc.limit_service import LimitServicer
+from loyalty.rpc.pool_service import PoolServicer
 from loyalty.rpc.program_service import ProgramServicer
 from loyalty.rpc.reconciliation_service import ReconciliationServicer
 from loyalty.rpc.reward_service import RewardServicer
@@ -65,6 +67,7 @@ async def build(settings: Settings) -> Application:
         servicers=[
             (add_AccountServiceServicer_to_server, AccountServicer(database, commands)),
             (add_AdjustmentServiceServicer_to_server, AdjustmentServicer(database, commands)),
+            (add_PoolServiceServicer_to_server, PoolServicer(database, commands)),
             (add_LedgerServiceServicer_to_server, LedgerServicer(database, commands)),
             (add_ExchangeServiceServicer_to_server, ExchangeServicer(database, commands, Configurations())),
             (add_ProgramServiceServicer_to_server, ProgramServicer(database, commands)),

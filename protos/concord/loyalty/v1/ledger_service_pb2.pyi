@@ -412,6 +412,7 @@ class RedeemPointsRequest(_message.Message):
     REFERENCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     QUOTE_FIELD_NUMBER: _builtins.int
+    USE_POOL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}`."""
     program: _builtins.str
@@ -426,6 +427,8 @@ class RedeemPointsRequest(_message.Message):
     """Makes a retry safe. Kept for ever."""
     quote: _builtins.str
     """`quotes/{quote}`; it says where, and which points."""
+    use_pool: _builtins.bool
+    """Takes points of the account's pool, too, where its own do not reach."""
     def __init__(
         self,
         *,
@@ -436,10 +439,11 @@ class RedeemPointsRequest(_message.Message):
         reference: _builtins.str = ...,
         request_id: _builtins.str = ...,
         quote: _builtins.str = ...,
+        use_pool: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_points", b"amount_points", "institution", b"institution", "name", b"name", "program", b"program", "quote", b"quote", "reference", b"reference", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_points", b"amount_points", "institution", b"institution", "name", b"name", "program", b"program", "quote", b"quote", "reference", b"reference", "request_id", b"request_id", "use_pool", b"use_pool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -611,6 +615,7 @@ class HoldPointsRequest(_message.Message):
     REFERENCE_FIELD_NUMBER: _builtins.int
     TTL_SECONDS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    USE_POOL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`accounts/{account}`."""
     quote: _builtins.str
@@ -627,6 +632,8 @@ class HoldPointsRequest(_message.Message):
     """How long they are reserved: 0 means 15 minutes; at most 30 days."""
     request_id: _builtins.str
     """Makes a retry safe. Kept for ever."""
+    use_pool: _builtins.bool
+    """Takes points of the account's pool, too, where its own do not reach."""
     def __init__(
         self,
         *,
@@ -638,10 +645,11 @@ class HoldPointsRequest(_message.Message):
         reference: _builtins.str = ...,
         ttl_seconds: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        use_pool: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_points", b"amount_points", "institution", b"institution", "name", b"name", "program", b"program", "quote", b"quote", "reference", b"reference", "request_id", b"request_id", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_points", b"amount_points", "institution", b"institution", "name", b"name", "program", b"program", "quote", b"quote", "reference", b"reference", "request_id", b"request_id", "ttl_seconds", b"ttl_seconds", "use_pool", b"use_pool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -932,6 +940,7 @@ class OperationItem(_message.Message):
     EFFECTIVE_TIME_FIELD_NUMBER: _builtins.int
     TTL_SECONDS_FIELD_NUMBER: _builtins.int
     FINAL_FIELD_NUMBER: _builtins.int
+    USE_POOL_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes a retry safe: an operation that was asked for before is answered as it was then."""
     kind: _account_service_pb2.OperationKind.ValueType
@@ -960,6 +969,8 @@ class OperationItem(_message.Message):
     """How long a hold reserves."""
     final: _builtins.bool
     """Whether a capture releases the rest."""
+    use_pool: _builtins.bool
+    """Of a spending: takes points of the account's pool, too, where its own do not reach."""
     @_builtins.property
     def activate_time(self) -> _timestamp_pb2.Timestamp:
         """When promised points become the member's."""
@@ -992,10 +1003,11 @@ class OperationItem(_message.Message):
         effective_time: _timestamp_pb2.Timestamp | None = ...,
         ttl_seconds: _builtins.int = ...,
         final: _builtins.bool = ...,
+        use_pool: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_pending", b"_pending", "activate_time", b"activate_time", "effective_time", b"effective_time", "expire_time", b"expire_time", "pending", b"pending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pending", b"_pending", "account", b"account", "activate_time", b"activate_time", "amount_units", b"amount_units", "effective_time", b"effective_time", "expire_time", b"expire_time", "final", b"final", "institution", b"institution", "kind", b"kind", "pending", b"pending", "program", b"program", "quote", b"quote", "reference", b"reference", "request_id", b"request_id", "target", b"target", "to_account", b"to_account", "to_program", b"to_program", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pending", b"_pending", "account", b"account", "activate_time", b"activate_time", "amount_units", b"amount_units", "effective_time", b"effective_time", "expire_time", b"expire_time", "final", b"final", "institution", b"institution", "kind", b"kind", "pending", b"pending", "program", b"program", "quote", b"quote", "reference", b"reference", "request_id", b"request_id", "target", b"target", "to_account", b"to_account", "to_program", b"to_program", "ttl_seconds", b"ttl_seconds", "use_pool", b"use_pool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__pending: _TypeAlias = _typing.Literal["pending"]  # noqa: Y015
     _WhichOneofArgType__pending: _TypeAlias = _typing.Literal["_pending", b"_pending"]  # noqa: Y015

@@ -22,7 +22,7 @@ from loyalty.rpc.account_access import require_account, require_seen
 from loyalty.rpc.account_messages import side_of, to_account, to_membership
 from loyalty.rpc.errors import account_closed, account_merged, institution_not_found, membership_not_found
 from loyalty.rpc.statements import StatementMethods
-from loyalty.store import accounts, families, programs
+from loyalty.store import accounts, families, pools, programs
 from loyalty.store import ledger as ledger_store
 from loyalty.store.messages import publish_accounts
 from loyalty.store.posting import post
@@ -167,6 +167,7 @@ class AccountServicer(StatementMethods, AccountServiceServicer):
             await post(unit, _endings(unit, owned, versions), head)
             await accounts.close(unit.connection, ids, unit.now)
             await accounts.unlink(unit.connection, ids, None, unit.now)
+            await pools.leave_all(unit.connection, ids, unit.now)
             await publish_accounts(unit, ids)
             return await _told(unit, account_id)
 

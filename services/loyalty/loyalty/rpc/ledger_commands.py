@@ -132,6 +132,7 @@ def _make_redeem(item: pb.OperationItem, key: RequestKey, now: datetime) -> c.An
         quote_id=quote_id,
         program_id=program_id,
         amount_points=points,
+        use_pool=item.use_pool,
     )
 
 
@@ -148,6 +149,7 @@ def _make_hold(item: pb.OperationItem, key: RequestKey, now: datetime) -> c.AnyC
         quote_id=quote_id,
         program_id=program_id,
         amount_points=points,
+        use_pool=item.use_pool,
         expire_time=now + timedelta(seconds=item.ttl_seconds or HOLD_SECONDS_DEFAULT),
     )
 
@@ -257,6 +259,7 @@ def _spend(kind: accounts_pb.OperationKind.ValueType) -> Callable[[Any, pb.Opera
         item.kind, item.account, item.program, item.quote = kind, request.name, request.program, request.quote
         item.amount_units, item.institution = request.amount_points, request.institution
         item.ttl_seconds = getattr(request, "ttl_seconds", 0)
+        item.use_pool = request.use_pool
 
     return fill
 

@@ -9,7 +9,7 @@ import asyncpg
 from chassis import answers
 from chassis.database import Connection
 from loyalty.domain.earning import ErasureRule
-from loyalty.store import quotes
+from loyalty.store import pools, quotes
 
 
 async def accounts_of(connection: Connection, customer_ids: Collection[uuid.UUID]) -> list[uuid.UUID]:
@@ -69,6 +69,7 @@ async def forget_accounts(connection: Connection, account_ids: Collection[uuid.U
     await connection.execute(
         "UPDATE operations SET reference = '' WHERE account_id = ANY($1::uuid[]) AND reference <> ''", list(account_ids)
     )
+    await pools.forget(connection, account_ids, erase_time)
     await quotes.forget_accounts(connection, account_ids)
     await answers.forget(connection, account_ids)
 

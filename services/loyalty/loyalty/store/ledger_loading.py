@@ -35,6 +35,7 @@ from loyalty.domain.ledger.types import (
     SystemKey,
 )
 from loyalty.store import ledger_rows as rows
+from loyalty.store import pools
 
 LOTS_OF_OWNER_MAX = 24
 """Lots of an owner that are loaded at first; most spendings end long before."""
@@ -142,6 +143,7 @@ class _Loading:
     async def load(self, commands: list[c.AnyCommand], complete: set[Owner]) -> None:
         await self._load_targets(commands)
         await self._load_accounts(self._account_ids(commands))
+        await self._load_pools(commands)
         await self._load_lots(commands, complete)
         await self._load_accounts({lot.account_id for lot in self.lots.values()})
         self._find_pairs(commands)
@@ -213,6 +215,13 @@ class _Loading:
             self.customers[account_id] = holder
             self.customers |= dict.fromkeys(family, holder)
 
+    async def _load_pools(self, commands: list[c.AnyCommand]) -> None:
+        asked = {command.account_id for command in commands if isinstance(command, c.Spend) and command.use_pool}
+        known = [account_id for account_id in asked if account_id in self.accounts and account_id is not None]
+        if known:
+            for account_id, pool in (await pools.for_spending(self.connection, known, self.now)).items():
+                self.accounts[account_id] = self.accounts[account_id]._replace(pool=pool)
+
     # ---- lots
 
     async def _load_lots(self, commands: list[c.AnyCommand], complete: set[Owner]) -> None:
@@ -268,6 +277,8 @@ class _Loading:
         for program_id in [line.program_id for line in quote.lines] if quote is not None else [command.program_id]:
             owners.add((account.account_id, program_id))
             owners.update((child, program_id) for child in account.family)
+            if account.pool is not None and isinstance(command, c.Spend) and command.use_pool:
+                owners.update((owner, program_id) for owner in account.pool.owners)
 
     async def _load_shelves(self, owners: set[Owner], limit: int | None) -> None:
         if not owners:

@@ -80,6 +80,13 @@ class Spend(Command):
     quote_id: uuid.UUID | None = None
     program_id: str = ""
     amount_points: int = 0
+    use_pool: bool = False
+    """Whether points of the account's pool may be taken, too."""
+
+    def content(self) -> dict[str, Any]:
+        """Says so only where it is so: what was written before there were pools stays as it is."""
+        made = Command.content(self)
+        return made | {"use_pool": True} if self.use_pool else made
 
 
 @dataclass(slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from loyalty.domain.ledger import pooling
 from loyalty.domain.ledger.books import Books, Taken
 from loyalty.domain.ledger.commands import Hold, Redeem, Spend
 from loyalty.domain.ledger.configuration import AgreementTerms, Basis, ProgramTerms
@@ -66,7 +67,9 @@ def plan(command: Spend, books: Books) -> Plan | Decided | Unknown:
     if terms is None:
         refused.outcome = Outcome.NO_AGREEMENT
         return refused
-    taken = _lots(books, account, lines, refused)
+    taken = pooling.lots(books, account, lines) if command.use_pool else None
+    if taken is None:
+        taken = _lots(books, account, lines, refused)
     if taken is None:
         return refused
     if not _within_caps(books, lines, terms):
@@ -170,6 +173,8 @@ def settled(command: Spend, books: Books, planned: Plan, lots: list[list[int]], 
         decided.result |= described(planned.target, [priced(*pair) for pair in zip(planned.lines, planned.terms, strict=True)])
     if residues:
         decided.result["residues"] = residues
+    if command.use_pool:
+        decided.result["pool_points"] = pooling.count(planned.account, planned.taken)
     return decided
 
 

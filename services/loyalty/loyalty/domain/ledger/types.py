@@ -429,6 +429,24 @@ class AccountStatus(StrEnum):
     CLOSED = "CLOSED"
 
 
+@dataclass(slots=True, eq=False)
+class Pool:
+    """Whose points a member of a pool may spend beside its own."""
+
+    owners: tuple[uuid.UUID, ...]
+    """Other members' accounts, with those that stand under them, in the order in which they joined."""
+    draw_points_max: int | None = None
+    """Most points of them in each programme and month."""
+    drawn_points: dict[str, int] = field(default_factory=dict)
+    """Of this month, by programme; the batch adds to it."""
+
+    def left(self, program_id: str, points: int) -> int:
+        """How many of so many points may still be taken."""
+        if self.draw_points_max is None:
+            return points
+        return max(0, min(points, self.draw_points_max - self.drawn_points.get(program_id, 0)))
+
+
 class Account(NamedTuple):
     """A member account as the ledger sees it."""
 
@@ -439,6 +457,8 @@ class Account(NamedTuple):
     """Accounts whose points it spends after its own among those that end at the same time."""
     parent_account_id: uuid.UUID | None = None
     """The account under which it stands: it is read only."""
+    pool: Pool | None = None
+    """Loaded only for spendings that ask for it."""
 
 
 Exposures: TypeAlias = dict[uuid.UUID, Fraction]

@@ -16,6 +16,7 @@ def upgrade() -> None:
     _states()
     _memberships()
     _adjustments()
+    _pools()
     _endings()
 
 
@@ -110,6 +111,40 @@ def _adjustments() -> None:
     )
     op.create_index("adjustments_institution", "adjustments", ["institution_id", "adjustment_id"])
     op.create_index("adjustments_account", "adjustments", ["account_id"])
+
+
+def _pools() -> None:
+    op.create_table(
+        "pools",
+        sa.Column("pool_id", sa.Uuid(), nullable=False),
+        sa.Column("head_account_id", sa.Uuid(), nullable=False),
+        sa.Column("create_time", INSTANT, nullable=False),
+        sa.Column("close_time", INSTANT, nullable=True),
+        sa.ForeignKeyConstraint(["head_account_id"], ["accounts.account_id"]),
+        sa.PrimaryKeyConstraint("pool_id"),
+        comment="households that spend their points together",
+    )
+    op.create_index("pools_head", "pools", ["head_account_id"])
+    op.create_table(
+        "pool_members",
+        sa.Column("pool_id", sa.Uuid(), nullable=False),
+        sa.Column("account_id", sa.Uuid(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column(
+            "draw_points_max", sa.BigInteger(), nullable=True, comment="of others' points, by programme and month; null: no limit"
+        ),
+        sa.Column("invite_time", INSTANT, nullable=False),
+        sa.Column("join_time", INSTANT, nullable=True),
+        sa.Column("leave_time", INSTANT, nullable=True),
+        sa.CheckConstraint("state IN ('INVITED', 'MEMBER', 'LEFT')", name="pool_members_state"),
+        sa.CheckConstraint("(state = 'MEMBER') = (join_time IS NOT NULL)", name="pool_members_joined"),
+        sa.CheckConstraint("(state = 'LEFT') = (leave_time IS NOT NULL)", name="pool_members_left"),
+        sa.CheckConstraint("draw_points_max >= 0", name="pool_members_limit"),
+        sa.ForeignKeyConstraint(["pool_id"], ["pools.pool_id"]),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.account_id"]),
+        sa.PrimaryKeyConstraint("pool_id", "account_id"),
+    )
+    op.create_index("pool_members_one", "pool_members", ["account_id"], unique=True, postgresql_where=sa.text("state = 'MEMBER'"))
 
 
 def _endings() -> None:

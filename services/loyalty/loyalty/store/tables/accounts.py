@@ -151,6 +151,34 @@ adjustments = Table(
 Index("adjustments_institution", adjustments.c.institution_id, adjustments.c.adjustment_id)
 Index("adjustments_account", adjustments.c.account_id)
 
+pools = Table(
+    "pools",
+    metadata,
+    Column("pool_id", Uuid, primary_key=True),
+    Column("head_account_id", Uuid, ForeignKey("accounts.account_id"), nullable=False),
+    Column("create_time", INSTANT, nullable=False),
+    Column("close_time", INSTANT),
+    comment="households that spend their points together",
+)
+Index("pools_head", pools.c.head_account_id)
+
+pool_members = Table(
+    "pool_members",
+    metadata,
+    Column("pool_id", Uuid, ForeignKey("pools.pool_id"), primary_key=True),
+    Column("account_id", Uuid, ForeignKey("accounts.account_id"), primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("draw_points_max", BigInteger, comment="of others' points, by programme and month; null: no limit"),
+    Column("invite_time", INSTANT, nullable=False),
+    Column("join_time", INSTANT),
+    Column("leave_time", INSTANT),
+    CheckConstraint("state IN ('INVITED', 'MEMBER', 'LEFT')", name="pool_members_state"),
+    CheckConstraint("(state = 'MEMBER') = (join_time IS NOT NULL)", name="pool_members_joined"),
+    CheckConstraint("(state = 'LEFT') = (leave_time IS NOT NULL)", name="pool_members_left"),
+    CheckConstraint("draw_points_max >= 0", name="pool_members_limit"),
+)
+Index("pool_members_one", pool_members.c.account_id, unique=True, postgresql_where=text("state = 'MEMBER'"))
+
 expiry_notices = Table(
     "expiry_notices",
     metadata,
