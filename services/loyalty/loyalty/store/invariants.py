@@ -114,11 +114,12 @@ INVARIANTS = (
     Invariant(
         "LEGS_SUM_TO_ZERO",
         "A posted operation has legs, at least two in a programme, that sum to zero; only captures and refunds of less than a"
-        " point, and settlements that lower exposures, have none.",
+        " point, settlements that lower exposures, and what brings back points that have ended since, have none.",
         f"""
         SELECT o.operation_id FROM operations o LEFT JOIN {_LEGS} legs USING (sequence)
         WHERE o.sequence > $1 AND o.outcome = 'POSTED'
-          AND (legs.sequence IS NULL AND o.kind NOT IN ('CAPTURE', 'REFUND', 'SETTLE') OR legs.legs_count < 2
+          AND (legs.sequence IS NULL AND o.kind NOT IN ('CAPTURE', 'REFUND', 'SETTLE')
+                 AND NOT (o.kind = 'REVERSE' AND o.result ? 'expired') OR legs.legs_count < 2
                OR legs.sum_points <> 0)
         """,
     ),
