@@ -115,6 +115,7 @@ def test_an_update_may_leave_out_every_field(served):
         if transcoder.binding.method != "PATCH" or body is None:
             continue
         in_path = {path[1] for path in transcoder.bound if len(path) == 2}
+        assert body.message_type is not None
         empty = message_factory.GetMessageClass(body.message_type)()
         broken = {field_path(one.proto.field) for one in protovalidate.Validator().collect_violations(empty)} - in_path
         assert not broken, f"{transcoder.rpc.name}: let the rules of {sorted(broken)} ignore the zero value"

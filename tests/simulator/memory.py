@@ -62,6 +62,8 @@ def _compare(books: Books, model: Model) -> list[str]:
             return [f"{operation.sequence} {operation.kind}: the model stumbles: {error!r}"]
         if decided != (operation.outcome, operation.amount_points):
             return [f"{operation.sequence} {operation.kind} {operation.outcome}: the model says {decided}"]
+        if not model.lots_agree():
+            return [f"{operation.sequence} {operation.kind} took other lots"]
     stored = {(key.owner, str(key.kind), key.program_id): state.balance_points for key, state in books.balances.items()}
     problems = []
     if {key: points for key, points in stored.items() if points} != model.balances():

@@ -117,11 +117,21 @@ class Model:
         self.now, self.operation, self.asked = operation.post_time, operation, json.loads(operation.command or "{}")
         self.used: list[list[int]] = []
         self.issued: list[Lot] = []
+        self.reserved: list[list[int]] = []
         try:
             amount = getattr(self, operation.kind.lower())()
         except Refused as refused:
             return str(refused), operation.amount_points
         return "POSTED", amount
+
+    def lots_agree(self) -> bool:
+        """Whether the operation that was replayed last spent or reserved the lots that the model would."""
+        if self.operation.kind not in {"REDEEM", "HOLD", "CAPTURE"} or self.operation.outcome != "POSTED":
+            return True
+        mine = self.reserved
+        if self.operation.kind != "HOLD":
+            mine = [use[:2] for line in self.spendings[self.operation.operation_id].lines for use in line.lots]
+        return mine == (self.operation.result or {}).get("lots")
 
     # ---- what members and institutions have
 
@@ -381,6 +391,7 @@ class Model:
         for line, lots in zip(spending.lines, picked, strict=True):
             for lot, points in lots:
                 lot.reserved += points
+                self.reserved.append([lot.lot_id, points])
                 line.lots.append([lot.lot_id, points, 0])
             self._expose(line.agreement, line.points)
         self.holds[self.operation.operation_id] = spending

@@ -214,6 +214,8 @@ class Simulation:
                     decided = model.replay(operation)
                     if decided != (operation.outcome, operation.amount_points):
                         problems.append(f"{operation.sequence} {operation.kind} is {operation.outcome}, the model says {decided}")
+                    if not model.lots_agree():
+                        problems.append(f"{operation.sequence} {operation.kind} took other lots")
                 sequence = rows[-1]["sequence"]
             self.report.operations_count = len(stored)
             await self._compare(connection, model)
