@@ -43,7 +43,7 @@ def drafting(alliance, rule_id, kind=BASE, most=10_000, caps=None, program=PROGR
 async def hold(alliance, rule_id, **fields) -> pb.EarnRule:
     """A rule that Ann drafts and Bob approves."""
     drafted = await staff(alliance, "ann").DraftEarnRule(drafting(alliance, rule_id, **fields))
-    return await staff(alliance, "bob").ApproveEarnRule(
+    return await staff(alliance, "bob").ApproveEarnRule(  # type: ignore[no-any-return]
         pb.ApproveEarnRuleRequest(name=drafted.name, request_id=alliance.request_id())
     )
 
@@ -98,7 +98,7 @@ async def test_two_persons_make_a_rule(alliance):
 async def test_a_wrong_rule_says_where(alliance, fields, says):
     error = await refused(staff(alliance, "ann").DraftEarnRule(drafting(alliance, "wrong", **fields)))
     assert (error.code(), reason(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "RULE_INVALID")
-    assert says in error.details()
+    assert says in error.details()  # type: ignore[operator]
 
 
 async def test_activities_earn_by_base_promotions_levels_and_caps_once(alliance):
@@ -159,7 +159,7 @@ async def test_life_events_earn_where_a_rule_says_so(alliance):
     customer, account = await alliance.member()
 
     def event(activity_id):
-        detail = ActivityDetail(life_event=LifeEvent(life_event_kind="LIFE_EVENT_KIND_MARRIAGE"))
+        detail = ActivityDetail(life_event=LifeEvent(life_event_kind="LIFE_EVENT_KIND_MARRIAGE"))  # type: ignore[arg-type]
         detail.occurred_at.FromDatetime(LATER)
         message = ActivityRecorded(activity_id=str(activity_id), record_link=customer.links["bank"], detail=detail)
         return received("concord.customer.v1.activity.recorded", message, event_id=activity_id)

@@ -22,12 +22,12 @@ def drafting(alliance, **changes) -> pb.CreateLimitRequest:
     fields = {
         "scope": pb.LIMIT_SCOPE_MEMBER, "window": pb.LIMIT_WINDOW_DAY, "program": "programs/bank-points", "operations": SPENDING,
     }  # fmt: skip
-    return pb.CreateLimitRequest(limit=pb.Limit(**fields | changes), request_id=alliance.request_id())
+    return pb.CreateLimitRequest(limit=pb.Limit(**fields | changes), request_id=alliance.request_id())  # type: ignore[arg-type]
 
 
 async def limit(alliance, institution="bank", **changes) -> pb.Limit:
     drafted = await staff(alliance, institution=institution).CreateLimit(drafting(alliance, **changes))
-    return await staff(alliance, "bob", institution).ApproveLimit(
+    return await staff(alliance, "bob", institution).ApproveLimit(  # type: ignore[no-any-return]
         pb.ApproveLimitRequest(name=drafted.name, request_id=alliance.request_id())
     )
 

@@ -38,14 +38,14 @@ def wanted(**changes) -> pb.Reward:
         "institution": "institutions/bank", "display_name": "Umbrella", "price_program": "programs/bank-points",
         "price_points": 100, "voucher_days": 30,
     }  # fmt: skip
-    return pb.Reward(**fields | changes)
+    return pb.Reward(**fields | changes)  # type: ignore[arg-type]
 
 
 async def reward(alliance, **changes) -> pb.Reward:
     made = await staff(alliance).CreateReward(pb.CreateRewardRequest(reward=wanted(**changes), request_id=alliance.request_id()))
     assert made.state == pb.REWARD_STATE_DRAFT
     on_sale = pb.Reward(name=made.name, state=pb.REWARD_STATE_ACTIVE)
-    return await staff(alliance).UpdateReward(
+    return await staff(alliance).UpdateReward(  # type: ignore[no-any-return]
         pb.UpdateRewardRequest(reward=on_sale, etag=made.etag, request_id=alliance.request_id())
     )
 
@@ -55,7 +55,7 @@ def buying(alliance, account, made, **changes) -> pb.RedeemRewardRequest:
 
 
 async def stock(alliance, made) -> int:
-    return (await staff(alliance).GetReward(pb.GetRewardRequest(name=made.name))).stock_left
+    return (await staff(alliance).GetReward(pb.GetRewardRequest(name=made.name))).stock_left  # type: ignore[no-any-return]
 
 
 async def test_a_reward_is_bought_for_points_and_its_voucher_used_once(alliance):

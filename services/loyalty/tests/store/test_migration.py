@@ -38,7 +38,7 @@ async def test_balances_become_lots_without_end_and_the_chain_goes_on(postgres_s
         await migrations.migrate("loyalty:migrations", url)
         database = await Database.connect(url)
         try:
-            async with database.connection() as connection:
+            async with database.connection() as connection:  # type: ignore[assignment]
                 lots = await connection.fetch(
                     "SELECT lot_id, account_id, institution_id, issued_points, remaining_points, state, expire_time FROM lots"
                 )
@@ -62,7 +62,7 @@ async def _post_as_before(connection) -> None:
     now = await connection.fetchval("SELECT now()")
     moves = [(BOB, "EARN", 20), (BOB, "REDEEM", -20), (ANA, "EARN", 100), (ANA, "REDEEM", -30)]
     moves = [moves[2], moves[0], moves[3], moves[1]]
-    previous, states = bytes(32), {}
+    previous, states = bytes(32), {}  # type: ignore[var-annotated]
     for sequence, (member, kind, change) in enumerate(moves, 1):
         other = AccountKey("bank", AccountKind.ISSUER, "p") if kind == "EARN" else AccountKey("shop", AccountKind.PARTNER, "p")
         entries = []

@@ -141,7 +141,7 @@ def test_no_cap_is_ever_exceeded_and_nothing_is_withheld_below_it(doings, activi
         "member_points_max": member,
         "total_points_max": total,
     }
-    rule, used, sums = base(most=activity, **caps), {}, {}
+    rule, used, sums = base(most=activity, **caps), {}, {}  # type: ignore[var-annotated]
     for who, amount, days in doings:
         at = NOON + timedelta(days=days)
         local = at.astimezone(ZONE).date()

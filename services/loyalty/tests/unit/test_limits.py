@@ -95,7 +95,7 @@ def test_a_quote_is_spent_where_it_was_made_for():
 @given(st.lists(st.tuples(st.sampled_from([ANN, BOB]), st.integers(1, 60), st.integers(0, 3000)), max_size=50), st.integers(1, 5))
 def test_no_window_is_ever_exceeded(asked, count_max):
     limit = replace(DAILY, count_max=count_max)
-    limiter, sums = Limiter([limit], {}, {}), {}
+    limiter, sums = Limiter([limit], {}, {}), {}  # type: ignore[var-annotated]
     for account_id, points, minutes in asked:
         now = NOW + timedelta(minutes=minutes)
         key = account_id, now.astimezone(SHANGHAI).date()
