@@ -57,7 +57,7 @@ class Load:
         return made
 
     def _earlier(self, *kinds: str) -> uuid.UUID:
-        found = [made for kind in kinds for made in self._made.get(kind, [])[-60:]]
+        found = [made for kind in kinds for made in self._made.get(kind, [])[-30:]]
         return self.chance.choice(found) if found else uuid.UUID(int=0)
 
     def _member(self) -> uuid.UUID:
@@ -86,7 +86,7 @@ class Load:
 
     def _spending(self, kind: str, now: datetime, **fields: Any) -> AnyCommand:
         if self.quotes and self.chance.random() < 0.3:
-            return self._make(kind, now, self.members[0], quote_id=self.quotes.pop(), **fields)
+            return self._make(kind, now, self.members[0], quote_id=self.chance.choice(self.quotes), **fields)
         program_id, place = self.chance.choice(sorted(ISSUER_OF)), self.chance.choice(PLACES)
         return self._make(
             kind, now, self._member(), program_id=program_id, institution_id=place, amount_points=self._points(), **fields
@@ -123,7 +123,8 @@ class Load:
         return self._make("Cancel", now, earning_id=self._earlier("Earn"))
 
     def _reverse(self, now: datetime) -> AnyCommand:
-        return self._make("Reverse", now, reversed_id=self._earlier("Earn", "Adjust", "Transfer", "Exchange", "Redeem"))
+        kind = self.chance.choice(["Earn", "Adjust", "Adjust", "Transfer", "Exchange", "Redeem"])
+        return self._make("Reverse", now, reversed_id=self._earlier(kind))
 
     def _adjust(self, now: datetime) -> AnyCommand:
         program_id, points = self.chance.choice(sorted(ISSUER_OF)), self._points()

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 from loyalty.domain.ledger import engine
 from loyalty.domain.ledger.books import Books
-from loyalty.domain.ledger.types import HASH_OF_NOTHING, Account, Head, Operation, Quote, SpendLine, Target
+from loyalty.domain.ledger.types import HASH_OF_NOTHING, Account, Head, Operation, Quote, Target
 from simulator.load import Load
 from simulator.model import Model
-from simulator.terms import BANK_AIR, START, configuration
+from simulator.terms import OWN_PROGRAM, START, configuration, quoted
 
 MEMBERS_COUNT = 8
 BATCH_MAX = 20
@@ -28,8 +28,14 @@ def simulate(seed: int, batches: int) -> tuple[list[str], Counter[str]]:
     for _ in range(batches):
         load.lots = {lot.lot_id: lot.program_id for lot in books.lots.values() if lot.remaining_points}
         made = _quote(chance, members[0], books)
-        quotes[made.quote_id] = (made.account_id, "air", "miles", [line.content() for line in made.lines], made.expire_time)
-        load.quotes = [made.quote_id, *load.quotes[:1]]
+        quotes[made.quote_id] = (
+            made.account_id,
+            made.institution_id,
+            made.target.program_id,
+            [line.content() for line in made.lines],
+            made.expire_time,
+        )
+        load.quotes = [made.quote_id, *load.quotes[:2]]
         batch = load.batch(chance.randint(1, BATCH_MAX), books.now)
         answers: dict[object, object] = {}
         for command, result in zip(batch, engine.decide(batch, books), strict=True):
@@ -44,11 +50,9 @@ def simulate(seed: int, batches: int) -> tuple[list[str], Counter[str]]:
 
 
 def _quote(chance: random.Random, member: uuid.UUID, books: Books) -> Quote:
-    miles, value = chance.randint(1, 20), chance.randint(1, 20)
+    place, lines = quoted(chance)
     made = Quote(
-        uuid.UUID(int=chance.getrandbits(128)), member, "air", Target("miles"),
-        (SpendLine("miles", miles, miles), SpendLine("bank", -(-value * 10 // 3), value, 3, 10, BANK_AIR, 1)),
-        books.now + timedelta(hours=6),
+        uuid.UUID(int=chance.getrandbits(128)), member, place, Target(OWN_PROGRAM[place]), lines, books.now + timedelta(hours=6)
     )  # fmt: skip
     books.quotes[made.quote_id] = made
     return made

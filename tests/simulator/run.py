@@ -21,7 +21,7 @@ from loyalty.store import invariants, posting
 from loyalty.store.ledger_rows import to_operation
 from simulator.load import Load
 from simulator.model import Model
-from simulator.terms import BANK_AIR, PROGRAMS, START, configuration
+from simulator.terms import OWN_PROGRAM, PROGRAMS, START, configuration, quoted
 
 MEMBERS_COUNT, CHILD_EVERY = 30, 6
 QUOTES_COUNT = 12
@@ -160,26 +160,18 @@ class Simulation:
             return list(await posting.post(unit, batch, limits=None))
 
     async def _quotes(self, place: int) -> list[uuid.UUID]:
-        """Quotes of the first member: miles at the airline, paid by its own and the bank's points."""
+        """Quotes of the first member."""
         made = []
         async with self.databases[place].transaction() as connection:
             for _ in range(QUOTES_COUNT):
-                miles, value = self.chance.randint(1, 20), self.chance.randint(1, 20)
-                lines: list[dict[str, Any]] = [
-                    {
-                        "program_id": "miles", "points": miles, "value_units": miles, "numerator": 1, "denominator": 1,
-                        "agreement_id": None, "agreement_version": None,
-                    },
-                    {
-                        "program_id": "bank", "points": -(-value * 10 // 3), "value_units": value, "numerator": 3,
-                        "denominator": 10, "agreement_id": str(BANK_AIR), "agreement_version": 1,
-                    },
-                ]  # fmt: skip
+                institution_id, lines = quoted(self.chance)
                 made.append(uuid.uuid4())
                 await connection.execute(
                     "INSERT INTO quotes (quote_id, account_id, institution_id, target_program_id, amount_units, lines,"
-                    " reference, create_time, expire_time) VALUES ($1, $2, 'air', 'miles', $3, $4, '', $5, $6)",
-                    made[-1], self.members[0], miles + value, json.dumps(lines), self.now, self.now + timedelta(hours=6),
+                    " reference, create_time, expire_time) VALUES ($1, $2, $3, $4, $5, $6, '', $7, $8)",
+                    made[-1], self.members[0], institution_id, OWN_PROGRAM[institution_id],
+                    sum(line.value_units for line in lines), json.dumps([line.content() for line in lines], default=str),
+                    self.now, self.now + timedelta(hours=6),
                 )  # fmt: skip
         return made
 

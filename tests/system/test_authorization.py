@@ -126,6 +126,8 @@ class World:
     reward: str = "x"
     voucher: str = "x"
     adjustment: str = "x"
+    earning: str = "x"
+    hold: str = "x"
     settlement: str = "x"
     item_sequence: int = 1
     dispute: str = "x"
@@ -429,6 +431,25 @@ class World:
             "AccountService.DownloadStatement": (f"{self.account}/statement:download", None),
             "LedgerService.RedeemPoints": (f"{self.account}:redeem", redeem),
             "LedgerService.GetOperation": (self.operation, None),
+            "LedgerService.ListOperations": (f"{self.account}/operations", None),
+            "LedgerService.EarnPoints": (f"{self.account}:earn", redeem | {"institution": institution}),
+            "LedgerService.ConfirmEarning": (f"{self.earning}:confirm", {}),
+            "LedgerService.CancelEarning": (f"{self.earning}:cancel", {}),
+            "LedgerService.ClawBackEarning": (f"{self.earning}:clawback", {"amountPoints": "1"}),
+            "LedgerService.ReverseOperation": (f"{self.earning}:reverse", {}),
+            "LedgerService.HoldPoints": (f"{self.account}:hold", redeem),
+            "LedgerService.GetHold": (self.hold, None),
+            "LedgerService.CaptureHold": (f"{self.hold}:capture", {"amountUnits": "1"}),
+            "LedgerService.VoidHold": (f"{self.hold}:void", {}),
+            "LedgerService.RefundOperation": (f"{self.operation}:refund", {"amountUnits": "1"}),
+            "LedgerService.TransferPoints": (
+                f"{self.account}:transfer",
+                {"toAccount": self.account, "program": redeem["program"], "amountPoints": "1"},
+            ),
+            "LedgerService.ExchangePoints": (
+                f"{self.account}:exchange",
+                {"program": redeem["program"], "amountPoints": "1", "toProgram": f"programs/{self.program}-b"},
+            ),
         }
         path, body = rows[method.name]
         return f"/v1/{path}", body
@@ -537,12 +558,22 @@ async def world(platform: Platform) -> AsyncIterator[World]:
             consent, restriction, bulk_import, *kyc,
         )  # fmt: skip
         made.agreement, made.rate, made.quote = await exchanging(made)
+        made.earning, made.hold = await holding(made)
         path, asked = made.request(next(one for one in METHODS if one.name == "AdjustmentService.CreateAdjustment"))
         made.adjustment = (await gateway.post(path, staff, asked or {}))["name"]
         made.settlement, made.item_sequence, made.dispute, made.reconciliation = await settled(made, mark)
         made.earn_rule, made.tier_scheme, made.limit, made.reward, made.voucher = await rewarding(made)
         yield made
         await made.client.aclose()
+
+
+async def holding(world: World) -> tuple[str, str]:
+    """Points that the customer earned, and points that are held for the shop."""
+    channel = world.gateway.token("channel", world.bank)
+    asked = {"program": f"programs/{world.program}", "amountPoints": "9", "institution": f"institutions/{world.bank}"}
+    earning = (await world.gateway.post(f"/v1/{world.account}:earn", channel, asked))["name"]
+    asked |= {"amountPoints": "3", "institution": f"institutions/{world.shop}"}
+    return earning, (await world.gateway.post(f"/v1/{world.account}:hold", channel, asked))["name"]
 
 
 async def exchanging(world: World) -> tuple[str, str, str]:

@@ -155,10 +155,11 @@ class _Loading:
     async def _load_targets(self, commands: list[c.AnyCommand]) -> None:
         ids = set[uuid.UUID]()
         for command in commands:
-            for name in ("earning_id", "spending_id", "reversed_id"):
-                target = getattr(command, name, None)
-                if target is not None:
-                    ids.add(target)
+            if not isinstance(command, c.Earn | c.Spend):
+                for name in ("earning_id", "spending_id", "reversed_id"):
+                    target = getattr(command, name, None)
+                    if target is not None:
+                        ids.add(target)
         hold_ids = {command.hold_id for command in commands if isinstance(command, c.Capture | c.Void | c.ExpireHold)}
         quote_ids = {command.quote_id for command in commands if isinstance(command, c.Spend) and command.quote_id}
         if ids:
@@ -263,6 +264,8 @@ class _Loading:
             self.spent = [rows.to_spent(row) for row in await self.connection.fetch(_SPENT, sequences)]
 
     def _target(self, command: c.AnyCommand) -> Operation | None:
+        if not self.operations:
+            return None
         for name in ("earning_id", "spending_id", "reversed_id"):
             target: uuid.UUID | None = getattr(command, name, None)
             if target is not None:
@@ -299,27 +302,23 @@ class _Loading:
 
     def _find_pairs(self, commands: list[c.AnyCommand]) -> None:
         for command in commands:
-            target = self._target(command)
-            program_ids = {
-                getattr(command, "program_id", ""),
-                getattr(command, "to_program_id", ""),
-                target and target.program_id,
-            }
-            for program_id in program_ids - {"", None}:
-                assert isinstance(program_id, str)
-                self._add_place(program_id, command.institution_id)
-                if target is not None:
-                    self._add_place(program_id, target.institution_id)
-                self._add_family(command.account_id, program_id)
-                self._add_family(getattr(command, "to_account_id", None), program_id)
-                self._add_family(target.account_id if target is not None else None, program_id)
-            if isinstance(command, c.Exchange):
-                into = self.configuration.program(command.to_program_id)
-                if into is not None:
-                    self._add_place(command.program_id, into.institution_id)
+            if isinstance(command, c.Earn | c.Spend | c.Adjust | c.Transfer | c.Exchange):
+                if command.program_id:
+                    self._add_place(command.program_id, command.institution_id)
+                    self._add_family(command.account_id, command.program_id)
+                self._find_pairs_of_receiver(command)
             elif isinstance(command, c.Settle):
                 self.pairs.update((key.owner, key.program_id) for key, _ in command.legs)
                 self.agreement_ids.update(agreement_id for agreement_id, _, _ in command.exposures)
+            else:
+                target = self._target(command)
+                if target is not None and target.program_id is not None:
+                    self._add_place(target.program_id, target.institution_id)
+                    self._add_family(target.account_id, target.program_id)
+                program_id = getattr(command, "program_id", "")
+                if program_id:
+                    self._add_place(program_id, None)
+                    self._add_family(command.account_id, program_id)
         self._find_pairs_of_spendings()
         for operation in self.operations.values():
             result = operation.result or {}
@@ -327,9 +326,20 @@ class _Loading:
                 self.agreement_ids.add(uuid.UUID(result["agreement"][0]))
             if "payee" in result and operation.program_id is not None:
                 self._add_place(operation.program_id, result["payee"])
-        for lot in self.lots.values():
-            self.pairs.add((str(lot.account_id), lot.program_id))
-            self._add_place(lot.program_id, None)
+        owners = {(lot.account_id, lot.program_id) for lot in self.lots.values()}
+        self.pairs.update((str(account_id), program_id) for account_id, program_id in owners)
+        for program_id in {program_id for _, program_id in owners}:
+            self._add_place(program_id, None)
+
+    def _find_pairs_of_receiver(self, command: c.AnyCommand) -> None:
+        if isinstance(command, c.Transfer):
+            self._add_family(command.to_account_id, command.program_id)
+        elif isinstance(command, c.Exchange):
+            into = self.configuration.program(command.to_program_id)
+            if into is not None:
+                self._add_place(command.program_id, into.institution_id)
+                self._add_place(command.to_program_id, None)
+                self._add_family(command.account_id, command.to_program_id)
 
     def _find_pairs_of_spendings(self) -> None:
         spendings = [(hold.account_id, hold.institution_id, hold.target, [m.line for m in hold.lines]) for hold in self.holds]

@@ -40,6 +40,7 @@ OPERATION = {
     "target_id": "uuid", "content_hash": "bytea", "command": "jsonb", "result": "jsonb", "configuration_version": "bigint",
     "reference": "text", "rule": "text", "effective_time": "timestamptz", "post_time": "timestamptz", "hash": "bytea",
 }  # fmt: skip
+ENTRY = dict.fromkeys(("ledger_account_id", "version", "sequence", "amount_points", "balance_points"), "bigint")
 LOT = {
     "lot_id": "bigint", "account_id": "uuid", "program_id": "text", "institution_id": "text", "state": "text",
     "issued_points": "bigint", "remaining_points": "bigint", "reserved_points": "bigint", "active_time": "timestamptz",

@@ -1,4 +1,5 @@
-"""Writes all that a batch made by one statement, made of the parts that it needs."""
+"""Writes all that a batch made: by one statement, made of the parts that it needs; new rows of large batches by COPY, which costs
+client and server half."""
 
 import functools
 from collections.abc import Sequence
@@ -10,10 +11,6 @@ from loyalty.store import ledger_rows as rows
 from loyalty.store.ledger import SHARD
 
 
-def _insert(table: str, types: dict[str, str]) -> tuple[str, list[str]]:
-    return f"INSERT INTO {table} ({rows.columns(types)}) SELECT * FROM {{}}", list(types.values())
-
-
 def _update(table: str, key: dict[str, str], changes: dict[str, str]) -> tuple[str, list[str]]:
     names = rows.columns([*key, *changes])
     changed = ", ".join(f"{name} = state.{name}" for name in changes)
@@ -23,25 +20,27 @@ def _update(table: str, key: dict[str, str], changes: dict[str, str]) -> tuple[s
 
 
 _ID, _POINTS = "bigint", "bigint"
-PARTS = {
-    "operations": _insert("operations", rows.OPERATION),
-    "entries": _insert(
-        "entries",
-        dict.fromkeys(("ledger_account_id", "version", "sequence", "amount_points", "balance_points"), "bigint"),
-    ),
+NEW = {
+    "operations": ("operations", rows.OPERATION),
+    "entries": ("entries", rows.ENTRY),
+    "lots": ("lots", rows.LOT),
+    "uses": ("lot_uses", rows.LOT_USE),
+    "returns": ("lot_returns", rows.LOT_RETURN),
+    "holds": ("holds", rows.HOLD),
+    "hold_lines": ("hold_lines", rows.HOLD_LINE),
+    "hold_lots": ("hold_lots", rows.HOLD_LOT),
+    "spent": ("spend_lines", rows.SPEND_LINE),
+    "items": ("clearing_items", rows.CLEARING_ITEM),
+}
+"""Rows that are only added: table and columns. Operations first, because the others' triggers look for them."""
+CHANGED = {
     "balances": _update("ledger_accounts", {"ledger_account_id": _ID}, {"balance_points": _POINTS, "version": "bigint"}),
-    "lots": _insert("lots", rows.LOT),
     "changed_lots": _update("lots", {"lot_id": _ID}, {"remaining_points": _POINTS, "reserved_points": _POINTS}),
     "activated_lots": _update(
         "lots", {"lot_id": _ID},
         {"remaining_points": _POINTS, "reserved_points": _POINTS, "state": "text", "active_time": "timestamptz"},
     ),
-    "uses": _insert("lot_uses", rows.LOT_USE),
     "changed_uses": _update("lot_uses", {"sequence": _ID, "ordinal": _ID}, {"returned_points": _POINTS}),
-    "returns": _insert("lot_returns", rows.LOT_RETURN),
-    "holds": _insert("holds", rows.HOLD),
-    "hold_lines": _insert("hold_lines", rows.HOLD_LINE),
-    "hold_lots": _insert("hold_lots", rows.HOLD_LOT),
     "changed_holds": _update(
         "holds", {"hold_id": "uuid"}, {"state": "text", "captured_units": "bigint", "close_time": "timestamptz"}
     ),
@@ -51,25 +50,25 @@ PARTS = {
     "changed_hold_lots": _update(
         "hold_lots", {"hold_id": "uuid", "position": _ID, "ordinal": _ID}, {"captured_points": _POINTS}
     ),
-    "spent": _insert("spend_lines", rows.SPEND_LINE),
     "changed_spent": _update(
         "spend_lines", {"sequence": _ID, "position": _ID}, {"refunded_points": _POINTS, "refunded_value_units": "bigint"}
     ),
-    "items": _insert("clearing_items", rows.CLEARING_ITEM),
     "exposures": (
-        _insert("exposures", rows.EXPOSURE)[0]
-        + " ON CONFLICT (agreement_id) DO UPDATE SET exposure_numerator = excluded.exposure_numerator,"
+        f"INSERT INTO exposures ({rows.columns(rows.EXPOSURE)}) SELECT * FROM {{}}"
+        " ON CONFLICT (agreement_id) DO UPDATE SET exposure_numerator = excluded.exposure_numerator,"
         " exposure_denominator = excluded.exposure_denominator",
         list(rows.EXPOSURE.values()),
     ),
     "limit_counters": (
-        _insert("limit_counters", rows.LIMIT_COUNTER)[0]
-        + " ON CONFLICT (limit_id, subject, window_start) DO UPDATE SET operations_count = excluded.operations_count,"
+        f"INSERT INTO limit_counters ({rows.columns(rows.LIMIT_COUNTER)}) SELECT * FROM {{}}"
+        " ON CONFLICT (limit_id, subject, window_start) DO UPDATE SET operations_count = excluded.operations_count,"
         " points = excluded.points",
         list(rows.LIMIT_COUNTER.values()),
     ),
     "quotes": _update("quotes", {"quote_id": "uuid"}, {"used_by_operation_id": "uuid"}),
 }  # fmt: skip
+COPY_OPERATIONS_MIN = 50
+"""In a smaller batch a COPY's round trips cost more than it saves."""
 
 
 async def write(connection: Connection, books: Books, ids: dict[AccountKey, int]) -> None:
@@ -86,6 +85,11 @@ async def write(connection: Connection, books: Books, ids: dict[AccountKey, int]
     if missing:
         await _open(connection, missing, ids)
     parts = {name: made for name, made in _content(books, ids).items() if made}
+    if len(books.posted) >= COPY_OPERATIONS_MIN:
+        for name, (table, types) in NEW.items():
+            made = parts.pop(name, ())
+            if made:
+                await connection.copy_records_to_table(table, records=made, columns=list(types))
     arguments: list[object] = []
     for made in parts.values():
         arguments.extend(map(list, zip(*made, strict=True)))
@@ -145,11 +149,16 @@ def _statement(parts: tuple[str, ...]) -> str:
     """One statement that writes these parts and moves the head. There are as many as kinds of batches that occur: few."""
     first, written = 4, []
     for name in parts:
-        statement, types = PARTS[name]
+        if name in NEW:
+            table, columns = NEW[name]
+            statement, types = f"INSERT INTO {table} ({rows.columns(columns)}) SELECT * FROM {{}}", list(columns.values())
+        else:
+            statement, types = CHANGED[name]
         source = ", ".join(f"${first + i}::{type_name}[]" for i, type_name in enumerate(types))
         written.append(f"{name}_written AS ({statement.format(f'unnest({source})')})")
         first += len(types)
-    return f"WITH {', '.join(written)} UPDATE ledger_heads SET sequence = $2, hash = $3 WHERE shard = $1"
+    before = f"WITH {', '.join(written)} " if written else ""
+    return f"{before}UPDATE ledger_heads SET sequence = $2, hash = $3 WHERE shard = $1"
 
 
 async def _open(connection: Connection, keys: Sequence[AccountKey], ids: dict[AccountKey, int]) -> None:

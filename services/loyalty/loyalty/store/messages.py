@@ -50,7 +50,7 @@ def account_changed(
 def points_posted(
     *,
     operation_id: uuid.UUID,
-    account_id: uuid.UUID,
+    account_id: uuid.UUID | str,
     customer_id: uuid.UUID | None,
     program_id: str,
     main_program_id: str | None,
@@ -66,10 +66,11 @@ def points_posted(
 ) -> Event:
     """The fact that points of an account moved: by how much on each of its ledger accounts in the programme. The id of an
     operation's leading one is the operation's."""
+    account = str(account_id)
     message = PointsPosted(
         operation_id=str(operation_id),
-        account_id=str(account_id),
-        customer_id=str(customer_id or ""),
+        account_id=account,
+        customer_id=str(customer_id) if customer_id is not None else "",
         program_id=program_id,
         institution_id=institution_id,
         kind=KINDS[kind],
@@ -77,15 +78,17 @@ def points_posted(
         balance_points=balance_points,
         state_version=StateVersion(epoch=epoch, version=version),
         effective_time_seconds=int(effective_time.timestamp()),
-        activity_id=str(activity_id) if activity_id and kind is not OperationKind.EXPIRE else "",
-        pending_change_points=changes.get(AccountKind.PENDING, 0),
-        held_change_points=changes.get(AccountKind.HELD, 0),
-        debt_change_points=changes.get(AccountKind.DEBT, 0),
     )
+    if activity_id is not None and kind is not OperationKind.EXPIRE:
+        message.activity_id = str(activity_id)
+    if len(changes) > 1 or AccountKind.MEMBER not in changes:
+        message.pending_change_points = changes.get(AccountKind.PENDING, 0)
+        message.held_change_points = changes.get(AccountKind.HELD, 0)
+        message.debt_change_points = changes.get(AccountKind.DEBT, 0)
     event_id = operation_id
     if not leading:
-        event_id = uuid.uuid5(operation_id, str(account_id) if program_id == main_program_id else f"{account_id}/{program_id}")
-    return Event(POINTS_POSTED, str(account_id), message, event_id=event_id)
+        event_id = uuid.uuid5(operation_id, account if program_id == main_program_id else f"{account}/{program_id}")
+    return Event(POINTS_POSTED, account, message, event_id=event_id)
 
 
 def low_water(terms: AgreementTerms, exposure: Fraction) -> Event:

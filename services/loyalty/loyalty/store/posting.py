@@ -90,30 +90,36 @@ async def known_operations(unit: UnitOfWork, commands: Collection[AnyCommand]) -
 def _publish(unit: UnitOfWork, books: Books, customers: Mapping[uuid.UUID, uuid.UUID | None]) -> None:
     legs: dict[int, list[Entry]] = {}
     for sequence, entry in books.entries:
-        legs.setdefault(sequence, []).append(entry)
+        if entry.key.kind in MEMBERS:
+            legs.setdefault(sequence, []).append(entry)
     for operation in books.posted:
-        for position, (account_id, program_id, moved) in enumerate(grouped(operation, legs.get(operation.sequence, ()))):
+        of_members = legs.get(operation.sequence)
+        if of_members is None:
+            continue
+        activity_id = operation.key.activity_id if isinstance(operation.key, ActivityKey) else None
+        leading = True
+        for account_id, program_id, moved in grouped(operation, of_members):
             member = moved.get(AccountKind.MEMBER)
-            balance, version = (member.balance_points, member.version) if member is not None else (0, 0)
             owner = uuid.UUID(account_id)
             unit.publish(
                 points_posted(
                     operation_id=operation.operation_id,
-                    account_id=owner,
+                    account_id=account_id,
                     customer_id=customers[owner],
                     program_id=program_id,
+                    main_program_id=operation.program_id,
                     institution_id=operation.institution_id,
                     kind=operation.kind,
                     changes={kind: entry.amount_points for kind, entry in moved.items()},
-                    balance_points=balance,
+                    balance_points=member.balance_points if member is not None else 0,
                     epoch=unit.epoch,
-                    version=version,
+                    version=member.version if member is not None else 0,
                     effective_time=operation.effective_time,
-                    activity_id=operation.key.activity_id if isinstance(operation.key, ActivityKey) else None,
-                    leading=position == 0,
-                    main_program_id=operation.program_id,
+                    activity_id=activity_id,
+                    leading=leading,
                 )
             )
+            leading = False
     for terms in books.low_water.values():
         unit.publish(low_water(terms, books.exposures[terms.agreement_id]))
 
@@ -121,10 +127,11 @@ def _publish(unit: UnitOfWork, books: Books, customers: Mapping[uuid.UUID, uuid.
 def grouped(operation: Operation, legs: Sequence[Entry]) -> list[tuple[str, str, dict[AccountKind, Entry]]]:
     """An operation's legs of members by account and programme, the leading group first: of the account itself in the main
     programme, or else the first by owner and programme."""
+    if len(legs) == 1:
+        return [(legs[0].key.owner, legs[0].key.program_id, {legs[0].key.kind: legs[0]})]
     groups: dict[tuple[str, str], dict[AccountKind, Entry]] = {}
     for leg in legs:
-        if leg.key.kind in MEMBERS:
-            groups.setdefault((leg.key.owner, leg.key.program_id), {})[leg.key.kind] = leg
+        groups.setdefault((leg.key.owner, leg.key.program_id), {})[leg.key.kind] = leg
     own = str(operation.account_id)
     order = sorted(groups, key=lambda group: (group[0] != own, group[1] != operation.program_id, group))
     return [(*group, groups[group]) for group in order]

@@ -7,7 +7,9 @@ import pytest
 
 from chassis.clock import now
 from chassis.identity import PrincipalKind
-from chassis.testing import reason
+from chassis.testing import reason, received
+from concord.common.v1.event_pb2 import StateVersion
+from concord.customer.v1.customer_events_pb2 import CustomerChanged
 from concord.loyalty.v1 import account_service_pb2 as accounts_pb
 from concord.loyalty.v1 import ledger_service_pb2 as ledger_pb
 from concord.loyalty.v1 import pool_service_pb2 as pb
@@ -89,7 +91,7 @@ async def test_own_points_go_first_and_then_what_ends_first_in_the_pool(alliance
         await alliance.ledger(scopes=SCOPES).EarnPoints(
             ledger_pb.EarnPointsRequest(
                 name=account, program=PROGRAM, amount_points=points, institution="institutions/bank", request_id=household.id(),
-                expire_time=now() + timedelta(days=days),
+                expire_time=now() + timedelta(days=days),  # type: ignore[arg-type]
             )
         )  # fmt: skip
     assert await refusal(alliance.ledger().RedeemPoints(alliance.redemption(head, 11))) == "INSUFFICIENT_POINTS"
@@ -176,4 +178,27 @@ async def test_frozen_and_closed_members_give_nothing(alliance, household):
     assert [member.account for member in pool.members] == [head, second]
     await staff.UnfreezeAccount(accounts_pb.UnfreezeAccountRequest(name=second, reason_code="CLEARED", request_id="u"))
     assert (await household.redeem(head, 20)).balance_points == 0
+    assert await alliance.broken() == set()
+
+
+async def test_pools_are_as_they_were_after_a_merge_is_undone(alliance, household):
+    head, second = await household.found(10, 20)
+    other, _ = await alliance.member(30)
+    versions = iter(range(2, 99))
+
+    async def merge(loser, winner=""):
+        version = StateVersion(epoch=1, version=next(versions))
+        message = CustomerChanged(customer_id=loser, merged_into_customer_id=winner, state_version=version)
+        await alliance.running.deliver(received("concord.customer.v1.customer.updated", message))
+
+    await merge(household.customers[1], str(other.customer_id))
+    assert await refusal(household.redeem(head, 11)) == "INSUFFICIENT_POINTS", "who took the member over has not agreed"
+    assert await refusal(household.redeem(second, 1)) == "CUSTOMER_MERGED"
+    await merge(household.customers[1])
+    assert (await household.redeem(head, 11)).balance_points == 0
+    await merge(str(other.customer_id), household.customers[1])
+    assert (await household.redeem(head, 48)).amount_points == 48, "with what the member took over"
+    await merge(str(other.customer_id))
+    assert await household.balances() == [0, 0]
+    assert await refusal(household.redeem(head, 1)) == "INSUFFICIENT_POINTS"
     assert await alliance.broken() == set()

@@ -75,10 +75,12 @@ class Shelf:
         self.lots = sorted(lots, key=_order)
         self.complete = complete
 
-    def trim(self) -> None:
-        """Takes away what is used up at the beginning, so that a busy account does not pass over it again and again."""
-        while self.lots and self.lots[0].remaining_points == self.lots[0].reserved_points:
-            del self.lots[0]
+    def trimmed(self) -> list[Lot]:
+        """The lots, without what is used up at the beginning: a busy account does not pass over it again and again."""
+        lots = self.lots
+        while lots and lots[0].remaining_points == lots[0].reserved_points:
+            del lots[0]
+        return lots
 
     def put(self, lot: Lot) -> None:
         """Puts a lot in its place, unless it is there, or lots that were not loaded come before it."""
@@ -208,6 +210,8 @@ class Books:
 
     def points_of(self, account: Account, program_id: str) -> tuple[int, int]:
         """What an account may spend with its family, and the family's part of it."""
+        if not account.family:
+            return self.points(account.account_id, AccountKind.MEMBER, program_id), 0
         others = sum(self.points(child, AccountKind.MEMBER, program_id) for child in account.family)
         return self.points(account.account_id, AccountKind.MEMBER, program_id) + others, others
 
@@ -231,11 +235,8 @@ class Books:
             LotsNeeded: when there may be lots that were not loaded.
         """
         shelves = [self.shelf((owner, program_id)) for owner in owners]
-        for shelf in shelves:
-            shelf.trim()
-        if len(shelves) == 1:
-            lots: Sequence[Lot] = shelves[0].lots
-        else:
+        lots: Sequence[Lot] = shelves[0].trimmed()
+        if len(shelves) > 1:
             incomplete = [owner for owner, shelf in zip(owners, shelves, strict=True) if not shelf.complete]
             if incomplete:
                 raise LotsNeeded((owner, program_id) for owner in incomplete)

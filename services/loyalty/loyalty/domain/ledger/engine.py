@@ -83,7 +83,8 @@ def _decide(command: AnyCommand, books: Books) -> Operation | Unknown:
         decided.result,
     )
     operation.hash = chain_hash(books.head.hash, operation, entries)
-    books.entries.extend((books.sequence, entry) for entry in entries)
+    for entry in entries:
+        books.entries.append((books.sequence, entry))
     books.posted.append(operation)
     books.known[command.key] = books.operations[operation.operation_id] = operation
     books.head = Head(books.sequence, operation.hash, books.head.configuration_version, books.head.ledger)

@@ -54,37 +54,42 @@ def plan(command: Spend, books: Books) -> Plan | Decided | Unknown:
     else:
         place, target = command.institution_id, Target(command.program_id)
         lines = (SpendLine(command.program_id, command.amount_points, command.amount_points),)
-    if any(books.configuration.program(line.program_id) is None for line in lines):
-        return Unknown("PROGRAM_NOT_FOUND")
-    refused = _refused(books, account, place, target, lines)
-    if account.status is not AccountStatus.OPEN:
-        refused.outcome = Outcome.ACCOUNT_FROZEN if account.status is AccountStatus.FROZEN else Outcome.ACCOUNT_CLOSED
-        return refused
-    if quote is not None and (quote.used_by_operation_id is not None or quote.expire_time <= books.now):
-        refused.outcome = Outcome.QUOTE_USED if quote.used_by_operation_id is not None else Outcome.QUOTE_EXPIRED
-        return refused
-    terms = _agreements(books, place, lines)
+    for line in lines:
+        if books.configuration.program(line.program_id) is None:
+            return Unknown("PROGRAM_NOT_FOUND")
+    outcome = _not_now(account, quote, books)
+    terms = _agreements(books, place, lines) if outcome is None else None
     if terms is None:
-        refused.outcome = Outcome.NO_AGREEMENT
-        return refused
-    taken = pooling.lots(books, account, lines) if command.use_pool else None
-    if taken is None:
-        taken = _lots(books, account, lines, refused)
-    if taken is None:
-        return refused
+        return _refused(books, account, place, target, lines, outcome or Outcome.NO_AGREEMENT)
+    pooled = pooling.lots(books, account, lines) if command.use_pool else None
+    taken = pooled if pooled is not None else _lots(books, account, place, target, lines)
+    if isinstance(taken, Decided):
+        return taken
     if not _within_caps(books, lines, terms):
-        refused.outcome = Outcome.CAP_EXCEEDED
-        return refused
-    if books.limited(command, lines, refused):
-        return refused
+        return _refused(books, account, place, target, lines, Outcome.CAP_EXCEEDED)
+    if books.limits is not None:
+        refused = _refused(books, account, place, target, lines, Outcome.LIMIT_EXCEEDED)
+        if books.limited(command, lines, refused):
+            return refused
     return Plan(account, place, target, lines, taken, terms, quote)
 
 
-def _refused(books: Books, account: Account, place: str, target: Target, lines: Sequence[SpendLine]) -> Decided:
+def _not_now(account: Account, quote: Quote | None, books: Books) -> Outcome | None:
+    """What account and quote say against it."""
+    if account.status is not AccountStatus.OPEN:
+        return Outcome.ACCOUNT_FROZEN if account.status is AccountStatus.FROZEN else Outcome.ACCOUNT_CLOSED
+    if quote is not None and quote.used_by_operation_id is not None:
+        return Outcome.QUOTE_USED
+    if quote is not None and quote.expire_time <= books.now:
+        return Outcome.QUOTE_EXPIRED
+    return None
+
+
+def _refused(books: Books, account: Account, place: str, target: Target, lines: Sequence[SpendLine], outcome: Outcome) -> Decided:
     program_id = target.program_id or (lines[0].program_id if len(lines) == 1 else None)
     balance, others = books.points_of(account, program_id) if program_id is not None else (0, 0)
-    amount = sum(line.value_units for line in lines)
-    return Decided(Outcome.INSUFFICIENT_POINTS, program_id, amount, balance, others, institution_id=place)
+    amount = lines[0].value_units if len(lines) == 1 else sum(line.value_units for line in lines)
+    return Decided(outcome, program_id, amount, balance, others, institution_id=place)
 
 
 def _agreements(books: Books, place: str, lines: Sequence[SpendLine]) -> list[AgreementTerms | None] | None:
@@ -108,22 +113,24 @@ def _agreements(books: Books, place: str, lines: Sequence[SpendLine]) -> list[Ag
     return found
 
 
-def _lots(books: Books, account: Account, lines: Sequence[SpendLine], refused: Decided) -> list[list[Taken]] | None:
+def _lots(books: Books, account: Account, place: str, target: Target, lines: Sequence[SpendLine]) -> list[list[Taken]] | Decided:
     """The lots of each line, all or nothing."""
     owners = (account.account_id, *account.family)
     taken = []
     for line in lines:
         balance, others = books.points_of(account, line.program_id)
         picked = books.pick(owners, line.program_id, line.points) if balance >= line.points else []
-        found = sum(take.points for take in picked)
+        found = sum([take.points for take in picked])
         if found < line.points:
             enough = balance >= line.points
-            refused.outcome = Outcome.POINTS_EXPIRED if enough else Outcome.INSUFFICIENT_POINTS
+            outcome = Outcome.POINTS_EXPIRED if enough else Outcome.INSUFFICIENT_POINTS
+            refused = _refused(books, account, place, target, lines, outcome)
             refused.balance_points, refused.others_points = (found, 0) if enough else (balance, others)
-            refused.program_id = line.program_id if len(lines) == 1 else refused.program_id
-            if len(lines) > 1:
+            if len(lines) == 1:
+                refused.program_id = line.program_id
+            else:
                 refused.result = {"program_id": line.program_id, "points": line.points}
-            return None
+            return refused
         taken.append(picked)
     return taken
 
@@ -166,15 +173,16 @@ def settled(command: Spend, books: Books, planned: Plan, lots: list[list[int]], 
         books.used_quotes[planned.quote.quote_id] = command.operation_id
     if books.limits is not None:
         books.limits.count(command, planned.lines, books)
-    decided = _refused(books, planned.account, planned.institution_id, planned.target, planned.lines)
-    decided.outcome, decided.result = Outcome.POSTED, {"lots": lots}
+    result: dict[str, Any] = {"lots": lots}
+    decided = _refused(books, planned.account, planned.institution_id, planned.target, planned.lines, Outcome.POSTED)
+    decided.result = result
     if planned.quote is not None:
         decided.target_id = planned.quote.quote_id if isinstance(command, Hold) else None
-        decided.result |= described(planned.target, [priced(*pair) for pair in zip(planned.lines, planned.terms, strict=True)])
+        result |= described(planned.target, [priced(*pair) for pair in zip(planned.lines, planned.terms, strict=True)])
     if residues:
-        decided.result["residues"] = residues
+        result["residues"] = residues
     if command.use_pool:
-        decided.result["pool_points"] = pooling.count(planned.account, planned.taken)
+        result["pool_points"] = pooling.count(planned.account, planned.taken)
     return decided
 
 

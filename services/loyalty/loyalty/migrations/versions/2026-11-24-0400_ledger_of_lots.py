@@ -31,6 +31,25 @@ JOIN entries last ON last.ledger_account_id = a.ledger_account_id AND last.versi
 JOIN operations o ON o.sequence = last.sequence
 WHERE a.kind = 'MEMBER' AND a.balance_points > 0
 """
+# Beside the sums it looks for what foreign keys looked for, row by row and at a fifth of the price of an operation.
+CHECK_LEGS = """
+CREATE OR REPLACE FUNCTION check_legs() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM added LEFT JOIN ledger_accounts USING (ledger_account_id)
+        GROUP BY added.sequence, ledger_accounts.program_id
+        HAVING sum(added.amount_points) <> 0 OR ledger_accounts.program_id IS NULL
+    ) THEN
+        RAISE EXCEPTION 'the legs of an operation do not sum to zero' USING ERRCODE = 'check_violation';
+    END IF;
+    IF EXISTS (
+        SELECT FROM (SELECT DISTINCT sequence FROM added) legs LEFT JOIN operations o USING (sequence) WHERE o.sequence IS NULL
+    ) THEN
+        RAISE EXCEPTION 'a leg has no operation' USING ERRCODE = 'foreign_key_violation';
+    END IF;
+    RETURN NULL;
+END $$
+"""
 # Columns that no update may name: what was posted stays. Reserved, remaining, captured, returned and refunded points change.
 KEPT = {
     "lots": "lot_id, account_id, program_id, institution_id, issued_points, expire_time, origin_lot_id",
@@ -425,6 +444,9 @@ def _guard() -> None:
     )
     op.create_check_constraint("ledger_accounts_debt_not_above_zero", "ledger_accounts", "kind <> 'DEBT' OR balance_points <= 0")
     op.create_check_constraint("accounts_status", "accounts", "status IN ('OPEN', 'FROZEN', 'CLOSED')")
+    op.drop_constraint("entries_ledger_account_id_fkey", "entries", type_="foreignkey")
+    op.drop_constraint("entries_sequence_fkey", "entries", type_="foreignkey")
+    op.execute(CHECK_LEGS)
     op.execute(LOTS_OF_BALANCES)
     for table, kept in KEPT.items():
         op.execute(

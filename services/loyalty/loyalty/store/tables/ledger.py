@@ -121,9 +121,10 @@ Index("operations_account", operations.c.account_id, operations.c.sequence)
 entries = Table(
     "entries",
     metadata,
-    Column("ledger_account_id", BigInteger, ForeignKey("ledger_accounts.ledger_account_id"), primary_key=True),
+    # No foreign keys: the trigger that sums the legs of a statement looks for accounts and operations, too, all at once.
+    Column("ledger_account_id", BigInteger, primary_key=True, autoincrement=False),
     Column("version", BigInteger, primary_key=True, autoincrement=False, comment="from 1, without gaps"),
-    Column("sequence", BigInteger, ForeignKey("operations.sequence"), nullable=False, comment="of its operation"),
+    Column("sequence", BigInteger, nullable=False, comment="of its operation"),
     Column("amount_points", BigInteger, nullable=False),
     Column("balance_points", BigInteger, nullable=False, comment="after it"),
     UniqueConstraint("ledger_account_id", "sequence", name="entries_sequence"),
