@@ -18,7 +18,7 @@ HEADERS_MAX = 100
 BUCKETS_MAX = 10_000
 DEADLINE_SECONDS_DEFAULT = 10.0
 DEADLINE_SECONDS_MIN, DEADLINE_SECONDS_MAX = 1.0, 60.0
-SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3})?")
+SECONDS = re.compile(r"([1-9]|[1-5][0-9])(\.[0-9]{1,3})?|60")
 JSON_TYPE = re.compile(rb"application/json(\s*;\s*charset=\"?utf-8\"?)?\s*", re.IGNORECASE)
 
 

@@ -13,6 +13,7 @@ from concord.options.v1 import method_options_pb2
 from gateway import rpcs, views
 from gateway.contracts import Contracts, Rpc
 from gateway.json_encoder import BY_LIBRARY, WRAPPERS
+from gateway.limits import SECONDS
 from gateway.schemas import (
     REF,
     Schema,
@@ -92,7 +93,7 @@ PARAMETER_COMPONENTS: dict[str, Schema] = {
         "name": "Request-Timeout",
         "in": "header",
         "description": "Seconds within which an answer is wanted, 1 to 60; 10 when not given.",
-        "schema": {"type": "string", "pattern": "^([1-9]|[1-5][0-9]|60)$"},
+        "schema": {"type": "string", "pattern": f"^({SECONDS.pattern})$"},
     },
 }
 PROBLEM_SCHEMA: Schema = {

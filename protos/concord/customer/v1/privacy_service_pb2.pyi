@@ -4,6 +4,7 @@ isort:skip_file
 The customer master: a person's rights: disclosure with a reason, export, restriction, erasure."""
 
 from collections import abc as _abc
+from concord.customer.v1 import activity_pb2 as _activity_pb2
 from concord.customer.v1 import holding_pb2 as _holding_pb2
 from concord.customer.v1 import party_pb2 as _party_pb2
 from concord.customer.v1 import sharing_consent_service_pb2 as _sharing_consent_service_pb2
@@ -131,6 +132,7 @@ class CustomerExport(_message.Message):
     SHARING_CONSENTS_FIELD_NUMBER: _builtins.int
     RESTRICTIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    HELD_ELSEWHERE_FIELD_NUMBER: _builtins.int
     customer: _builtins.str
     """`customers/{customer}`."""
     next_page_token: _builtins.str
@@ -151,6 +153,10 @@ class CustomerExport(_message.Message):
     def restrictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Restriction]:
         """The restrictions, also lifted ones; on the first page."""
 
+    @_builtins.property
+    def held_elsewhere(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldElsewhere]:
+        """What else is held of the person, and where it is read; on the first page."""
+
     def __init__(
         self,
         *,
@@ -160,14 +166,41 @@ class CustomerExport(_message.Message):
         sharing_consents: _abc.Iterable[_sharing_consent_service_pb2.SharingConsent] | None = ...,
         restrictions: _abc.Iterable[Global___Restriction] | None = ...,
         next_page_token: _builtins.str = ...,
+        held_elsewhere: _abc.Iterable[Global___HeldElsewhere] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["export_time", b"export_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "export_time", b"export_time", "next_page_token", b"next_page_token", "records", b"records", "restrictions", b"restrictions", "sharing_consents", b"sharing_consents"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "export_time", b"export_time", "held_elsewhere", b"held_elsewhere", "next_page_token", b"next_page_token", "records", b"records", "restrictions", b"restrictions", "sharing_consents", b"sharing_consents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CustomerExport: _TypeAlias = CustomerExport  # noqa: Y015
+
+@_typing.final
+class HeldElsewhere(_message.Message):
+    """Data of a person that another method, or another service, gives."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """What it is, for people."""
+    path: _builtins.str
+    """The path of this API that gives it."""
+    def __init__(
+        self,
+        *,
+        what: _builtins.str = ...,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldElsewhere: _TypeAlias = HeldElsewhere  # noqa: Y015
 
 @_typing.final
 class ExportedRecord(_message.Message):
@@ -183,6 +216,8 @@ class ExportedRecord(_message.Message):
     LINKS_FIELD_NUMBER: _builtins.int
     HOLDINGS_FIELD_NUMBER: _builtins.int
     ACTIVITIES_COUNT_FIELD_NUMBER: _builtins.int
+    ACTIVITIES_FIELD_NUMBER: _builtins.int
+    CONTINUED_FIELD_NUMBER: _builtins.int
     record: _builtins.str
     """`institutions/{institution}/sourceSystems/{source_system}/records/{record}`."""
     institution_display_name: _builtins.str
@@ -193,6 +228,8 @@ class ExportedRecord(_message.Message):
     """The source's own key of the record."""
     activities_count: _builtins.int
     """How many activities are kept of the record."""
+    continued: _builtins.bool
+    """Whether this goes on with the activities of the last record of the page before; states, links and holdings are there."""
     @_builtins.property
     def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedState]:
         """What the source stated, the first statement first."""
@@ -205,6 +242,10 @@ class ExportedRecord(_message.Message):
     def holdings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedHolding]:
         """What is held through the record."""
 
+    @_builtins.property
+    def activities(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExportedActivity]:
+        """The activities of the record, the oldest first. Those that no longer fit follow on the next page."""
+
     def __init__(
         self,
         *,
@@ -216,14 +257,54 @@ class ExportedRecord(_message.Message):
         links: _abc.Iterable[Global___ExportedLink] | None = ...,
         holdings: _abc.Iterable[Global___ExportedHolding] | None = ...,
         activities_count: _builtins.int = ...,
+        activities: _abc.Iterable[Global___ExportedActivity] | None = ...,
+        continued: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activities_count", b"activities_count", "holdings", b"holdings", "institution_display_name", b"institution_display_name", "links", b"links", "record", b"record", "source_record_key", b"source_record_key", "source_system_display_name", b"source_system_display_name", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activities", b"activities", "activities_count", b"activities_count", "continued", b"continued", "holdings", b"holdings", "institution_display_name", b"institution_display_name", "links", b"links", "record", b"record", "source_record_key", b"source_record_key", "source_system_display_name", b"source_system_display_name", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExportedRecord: _TypeAlias = ExportedRecord  # noqa: Y015
+
+@_typing.final
+class ExportedActivity(_message.Message):
+    """Something that happened."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIVITY_ID_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    HOLDING_ID_FIELD_NUMBER: _builtins.int
+    RECORD_TIME_FIELD_NUMBER: _builtins.int
+    activity_id: _builtins.str
+    """Its id."""
+    holding_id: _builtins.str
+    """Of which holding; empty for none."""
+    @_builtins.property
+    def detail(self) -> _activity_pb2.ActivityDetail:
+        """What happened, and when."""
+
+    @_builtins.property
+    def record_time(self) -> _timestamp_pb2.Timestamp:
+        """When it came in."""
+
+    def __init__(
+        self,
+        *,
+        activity_id: _builtins.str = ...,
+        detail: _activity_pb2.ActivityDetail | None = ...,
+        holding_id: _builtins.str = ...,
+        record_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "record_time", b"record_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity_id", b"activity_id", "detail", b"detail", "holding_id", b"holding_id", "record_time", b"record_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedActivity: _TypeAlias = ExportedActivity  # noqa: Y015
 
 @_typing.final
 class ExportedState(_message.Message):

@@ -95,8 +95,9 @@ class PrivacyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ExportCustomer(self, request, context):
-        """Exports what is kept of a person: every record, its states as they were stated and as they were understood, its sources, links and
-        consents. An institution gets its own part, the operator everything.
+        """Exports what is kept of a person: every record, its states as they were stated and as they were understood, its sources, links,
+        holdings and activities, and consents; and where the other services hold more. An institution gets its own part, the operator
+        everything.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

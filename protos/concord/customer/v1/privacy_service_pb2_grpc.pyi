@@ -37,8 +37,9 @@ class PrivacyServiceStub:
     RevealCustomer: _grpc.UnaryUnaryMultiCallable[_privacy_service_pb2.RevealCustomerRequest, _customer_service_pb2.Customer]
     """Reads one customer with its values unmasked, for a stated reason. The reason is kept in the audit trail."""
     ExportCustomer: _grpc.UnaryUnaryMultiCallable[_privacy_service_pb2.ExportCustomerRequest, _privacy_service_pb2.CustomerExport]
-    """Exports what is kept of a person: every record, its states as they were stated and as they were understood, its sources, links and
-    consents. An institution gets its own part, the operator everything.
+    """Exports what is kept of a person: every record, its states as they were stated and as they were understood, its sources, links,
+    holdings and activities, and consents; and where the other services hold more. An institution gets its own part, the operator
+    everything.
     """
     EraseCustomer: _grpc.UnaryUnaryMultiCallable[_privacy_service_pb2.EraseCustomerRequest, _privacy_service_pb2.Erasure]
     """Erases a customer: an institution its own records, the operator all of them. Where the law keeps data longer, the customer is
@@ -69,8 +70,9 @@ class PrivacyServiceAsyncStub(PrivacyServiceStub):
     RevealCustomer: _aio.UnaryUnaryMultiCallable[_privacy_service_pb2.RevealCustomerRequest, _customer_service_pb2.Customer]  # type: ignore[assignment]
     """Reads one customer with its values unmasked, for a stated reason. The reason is kept in the audit trail."""
     ExportCustomer: _aio.UnaryUnaryMultiCallable[_privacy_service_pb2.ExportCustomerRequest, _privacy_service_pb2.CustomerExport]  # type: ignore[assignment]
-    """Exports what is kept of a person: every record, its states as they were stated and as they were understood, its sources, links and
-    consents. An institution gets its own part, the operator everything.
+    """Exports what is kept of a person: every record, its states as they were stated and as they were understood, its sources, links,
+    holdings and activities, and consents; and where the other services hold more. An institution gets its own part, the operator
+    everything.
     """
     EraseCustomer: _aio.UnaryUnaryMultiCallable[_privacy_service_pb2.EraseCustomerRequest, _privacy_service_pb2.Erasure]  # type: ignore[assignment]
     """Erases a customer: an institution its own records, the operator all of them. Where the law keeps data longer, the customer is
@@ -110,8 +112,9 @@ class PrivacyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _privacy_service_pb2.ExportCustomerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_privacy_service_pb2.CustomerExport, _abc.Awaitable[_privacy_service_pb2.CustomerExport]]:
-        """Exports what is kept of a person: every record, its states as they were stated and as they were understood, its sources, links and
-        consents. An institution gets its own part, the operator everything.
+        """Exports what is kept of a person: every record, its states as they were stated and as they were understood, its sources, links,
+        holdings and activities, and consents; and where the other services hold more. An institution gets its own part, the operator
+        everything.
         """
 
     @_abc_1.abstractmethod

@@ -1,5 +1,7 @@
 """PrivacyService: disclosure with a reason, export, restriction, erasure. Every call is in the audit trail."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -70,18 +72,20 @@ class PrivacyServicer(PrivacyServiceServicer):
         customer_id = await require_linked(self._core, principal, resource_id(request.name, "customers"))
         limit = pages.page_size(request.page_size, default=20, maximum=100)
         keys = pages.decode(request.page_token, request)
-        after = parse_id(keys[0], "page_token") if keys else None
+        place = _place(keys) if keys else None
         viewer = viewing_institution(principal)
-        records, more = await exporting.records(self._core, customer_id, viewer, after, limit)
+        records, following = await exporting.records(self._core, customer_id, viewer, place, limit)
         export = pb.CustomerExport(customer=f"customers/{customer_id}", records=records)
-        if after is None:
+        if place is None:
+            export.held_elsewhere.extend(exporting.held_elsewhere(customer_id))
             async with self._core.database.connection() as connection:
                 consents = await sharing.page(connection, customer_id, viewer, True, None, exporting.CONSENTS_MAX)
                 found = await restriction_store.of_customer(connection, customer_id, viewer, lifted=True)
             export.sharing_consents.extend(await messages_of(self._core, principal, consents))
             export.restrictions.extend(_restriction(one) for one in found)
-        if more:
-            export.next_page_token = pages.encode([records[-1].record.rpartition("/")[2]], request)
+        if following is not None:
+            told = [following.after[0].isoformat(), str(following.after[1])] if following.after else []
+            export.next_page_token = pages.encode([str(following.record_id), *told], request)
         async with self._commands.unit() as unit:
             export.export_time.CopyFrom(timestamp(unit.now))
             await self._core.audit.append(
@@ -220,6 +224,12 @@ class PrivacyServicer(PrivacyServiceServicer):
             resource=message.name,
         )
         return message
+
+
+def _place(keys: Sequence[str]) -> exporting.Place:
+    record_id = parse_id(keys[0], "page_token")
+    told = (datetime.fromisoformat(keys[1]), parse_id(keys[2], "page_token")) if len(keys) > 1 else None
+    return exporting.Place(record_id, told)
 
 
 def _restriction(one: Restriction) -> pb.Restriction:

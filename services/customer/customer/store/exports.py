@@ -1,6 +1,7 @@
 """What is kept of a person, for an export. Records, states and links are read with the viewer's eyes."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
@@ -9,10 +10,10 @@ from chassis.database import Connection
 
 
 async def records(
-    connection: Connection, customer_id: UUID, institution_id: str | None, after: UUID | None, limit: int
+    connection: Connection, customer_id: UUID, institution_id: str | None, first: UUID | None, limit: int
 ) -> list[asyncpg.Record]:
-    """Records of a customer by id, with who keeps their source."""
-    return await connection.fetch(_RECORDS, customer_id, institution_id, after, limit)
+    """Records of a customer by id, from this one on, with who keeps their source."""
+    return await connection.fetch(_RECORDS, customer_id, institution_id, first, limit)
 
 
 async def states(connection: Connection, record_ids: Sequence[UUID]) -> list[asyncpg.Record]:
@@ -38,13 +39,21 @@ async def activities_counts(connection: Connection, record_ids: Sequence[UUID]) 
     return {row[0]: row[1] for row in rows}
 
 
+async def activities(
+    connection: Connection, record_id: UUID, after: tuple[datetime, UUID] | None, limit: int
+) -> list[asyncpg.Record]:
+    """Activities of a record, the oldest first, after one of an instant with an id."""
+    at, activity_id = after or (None, None)
+    return await connection.fetch(_ACTIVITIES, record_id, at, activity_id, limit)
+
+
 _RECORDS = """
 SELECT r.record_id, r.institution_id, s.source_system_id, i.display_name AS institution_display_name,
     s.display_name AS source_system_display_name
 FROM records r
     JOIN source_systems s ON s.source_system_number = r.source_system_number
     JOIN institutions i ON i.institution_id = r.institution_id
-WHERE r.customer_id = $1 AND ($2::text IS NULL OR r.institution_id = $2) AND ($3::uuid IS NULL OR r.record_id > $3)
+WHERE r.customer_id = $1 AND ($2::text IS NULL OR r.institution_id = $2) AND ($3::uuid IS NULL OR r.record_id >= $3)
 ORDER BY r.record_id LIMIT $4
 """
 _STATES = """
@@ -58,4 +67,9 @@ WHERE record_id = ANY($1::uuid[]) ORDER BY record_id, link_version
 _HOLDINGS = """
 SELECT holders.record_id, h.holding_id, h.kind, h.product_code, h.open_date, h.close_date, holders.role
 FROM holders JOIN holdings h USING (holding_id) WHERE holders.record_id = ANY($1::uuid[]) ORDER BY h.holding_id
+"""
+_ACTIVITIES = """
+SELECT activity_id, holding_id, occurred_at, recorded_at, payload FROM activities
+WHERE record_id = $1 AND ($2::timestamptz IS NULL OR (occurred_at, activity_id) > ($2, $3::uuid))
+ORDER BY occurred_at, activity_id LIMIT $4
 """

@@ -20,7 +20,7 @@ from concord.customer.v1 import privacy_service_pb2 as pb
 from concord.customer.v1.audit_service_pb2_grpc import AuditServiceStub
 from concord.customer.v1.customer_events_pb2 import CustomerChanged, CustomerErased, HoldingChanged
 from concord.customer.v1.privacy_service_pb2_grpc import PrivacyServiceStub
-from customer import erasing
+from customer import erasing, exporting
 
 POLICIES = "institutions/insurer/sourceSystems/policies"
 STAFF = ("customer.read", "personal.reveal", "personal.export", "personal.erase", "personal.restrict", "audit.read")
@@ -125,6 +125,49 @@ async def test_an_export_holds_everything_that_is_the_callers(master):
     assert [*first.records, *second.records] == list(whole.records)
     assert not second.next_page_token
     assert [entry.action for entry in await trail(master)] == ["EXPORT"] * 4
+
+
+async def test_an_export_holds_every_activity_and_says_what_is_held_elsewhere(master, monkeypatch):
+    customer = (await master.ingest("k1", **ADA)).customer
+    assert (await master.ingest("k2", **ADA)).customer == customer
+    for source_key, count in (("k1", 7), ("k2", 2)):
+        activities = [
+            intake_pb.SourceActivity(
+                source_system=master.core,
+                source_activity_key=f"{source_key}-{number}",
+                source_record_key=source_key,
+                detail={"occurred_at": master.at(number % 3), "complaint": {"topic": f"topic-{number}"}},  # type: ignore[arg-type]
+            )
+            for number in range(count)
+        ]
+        request = intake_pb.RecordActivitiesRequest(activities=activities, request_id=master.request_id())
+        await master.intake().RecordActivities(request)
+
+    async def export():
+        pages, token = [], ""
+        while True:
+            request = pb.ExportCustomerRequest(name=customer, reason_code="DATA_SUBJECT_REQUEST", page_token=token)
+            pages.append(await privacy(master).ExportCustomer(request))
+            if not (token := pages[-1].next_page_token):
+                return pages
+
+    [whole] = await export()
+    first, second = sorted(whole.records, key=lambda record: record.source_record_key)
+    assert [len(first.activities), len(second.activities)] == [first.activities_count, second.activities_count] == [7, 2]
+    instants = [one.detail.occurred_at.seconds for one in first.activities]
+    assert instants == sorted(instants)
+    assert {one.detail.complaint.topic for one in first.activities} == {f"topic-{number}" for number in range(7)}
+    assert f"/v1/{customer}/contacts" in [one.path for one in whole.held_elsewhere]
+    for most in (1, 2, 7, 8, 9):
+        monkeypatch.setattr(exporting, "ACTIVITIES_MAX", most)
+        pages = await export()
+        assert all(sum(len(record.activities) for record in page.records) <= most for page in pages)
+        for record in whole.records:
+            parts = [one for page in pages for one in page.records if one.record == record.record]
+            assert [one.continued for one in parts] == [False] + [True] * (len(parts) - 1)
+            assert [one for part in parts for one in part.activities] == list(record.activities)
+            assert (parts[0].states, parts[0].links) == (record.states, record.links)
+            assert not any(part.states or part.links for part in parts[1:])
 
 
 async def test_a_restricted_customer_is_kept_but_found_by_no_search(master):
