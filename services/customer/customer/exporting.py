@@ -54,7 +54,8 @@ async def records(
         holdings = await exports.holdings(connection, ids)
         counts = await exports.activities_counts(connection, ids)
     keys = await core.vault.keys(ids)
-    exported, left = [], ACTIVITIES_MAX
+    exported: list[pb.ExportedRecord] = []
+    left = ACTIVITIES_MAX
     for row in rows[:limit]:
         record_id = row["record_id"]
         key = keys.get(record_id)

@@ -102,7 +102,11 @@ async def test_a_membership_that_ended_earns_no_more_and_its_id_is_never_used_ag
     account = await alliance.account(customer, "broker")
     stub, when = alliance.accounts(), datetime(2026, 3, 1, tzinfo=UTC)
     asked = pb.LinkInstitutionRequest(
-        parent=account, institution="institutions/bank", request_id="l", consent_reference="doc 7", consent_time=when  # type: ignore[arg-type]
+        parent=account,
+        institution="institutions/bank",
+        request_id="l",
+        consent_reference="doc 7",
+        consent_time=when,  # type: ignore[arg-type]
     )
     first = await stub.LinkInstitution(asked)
     assert (first.consent_reference, first.consent_time.ToDatetime(UTC)) == ("doc 7", when)

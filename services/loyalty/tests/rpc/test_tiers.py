@@ -29,7 +29,9 @@ def drafting(alliance, **changes):
         "tiers": [tier("silver", 100, 80), tier("gold", 500, 400, 150)],
     }  # fmt: skip
     return pb.DraftTierSchemeRequest(
-        parent=PROGRAM, tier_scheme=pb.TierScheme(**fields | changes), request_id=alliance.request_id()  # type: ignore[arg-type]
+        parent=PROGRAM,
+        tier_scheme=pb.TierScheme(**fields | changes),  # type: ignore[arg-type]
+        request_id=alliance.request_id(),
     )
 
 
