@@ -165,6 +165,18 @@ def test_a_final_capture_releases_the_rest_and_a_void_everything(world):
     assert world.do("Void", hold_id=uuid.uuid4()) == Unknown("HOLD_NOT_FOUND")
 
 
+def test_a_refund_of_a_final_capture_leaves_alone_what_ended_with_it(world):
+    world.earn(10)
+    world.later(days=1)
+    world.earn(10)
+    held = world.hold(20, expire_time=world.now + 200 * DAY)
+    world.later(days=150)
+    captured = world.do("Capture", hold_id=held.operation_id, amount_units=10, final=True)
+    assert [ended for _, _, ended in captured.result["released"]] == [10]
+    back = world.do("Refund", spending_id=captured.operation_id)
+    assert back.result["lots"] == captured.result["lots"]
+
+
 def test_a_capture_after_the_end_of_the_hold_is_refused_before_and_after_the_sweep(world):
     world.earn(100)
     hold_id = world.hold(60).operation_id

@@ -72,7 +72,12 @@ def _refund_line(books: Books, spending: Operation, line: SpentLine, value: int,
         books.changed_spent[line.sequence, line.position] = line
     program = books.configuration.program(spent.program_id)
     assert program is not None
-    uses = [use for use in books.uses[line.sequence] if books.lots[use.lot_id].program_id == spent.program_id]
+    spent_count = len((spending.result or {}).get("lots", ()))  # the uses after these are points that a final capture let end
+    uses = [
+        use
+        for use in books.uses[line.sequence]
+        if use.ordinal < spent_count and books.lots[use.lot_id].program_id == spent.program_id
+    ]
     give_back(books, uses, points, result)
     place = spending.institution_id
     if points:
