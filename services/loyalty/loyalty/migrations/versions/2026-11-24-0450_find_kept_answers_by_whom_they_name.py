@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "202611240450"
-down_revision = "202611240440"
+down_revision = "202611240430"
 branch_labels = None
 depends_on = None
 
